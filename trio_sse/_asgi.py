@@ -1,0 +1,106 @@
+"""`sse_app`: an event stream as an ASGI application.
+
+It knows ASGI scopes and headers; what travels in the stream is not its business. It ignores the
+path, so it may be a whole server, be mounted, or be returned by a route.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final, final
+
+from ._broadcaster import Broadcaster
+from ._delivery import Delivery, Message, Receive, Scope, Send
+from ._negotiation import Answer, negotiate
+
+_Headers = Iterable[tuple[str | bytes, str | bytes]]
+
+# RFC 9110, sections 5.1 and 5.5.
+_FIELD_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
+_FIELD_VALUE: Final = re.compile(rb"([\x21-\x7e\x80-\xff]+([\t ]+[\x21-\x7e\x80-\xff]+)*)?")
+
+#: Fields that decide how the stream is read; a second opinion on them would break it.
+_OURS: Final = frozenset({b"connection", b"content-length", b"content-type", b"transfer-encoding"})
+
+
+def sse_app(broadcaster: Broadcaster, *, headers: _Headers = ()) -> SSEApp:
+    """Return an ASGI application that streams all that is broadcast to whoever requests it.
+
+    It is cheap to make: serve it as it is, mount it, await it from another ASGI application, or
+    return it from a Starlette route, after that route's own checks.
+
+    Args:
+        broadcaster: Where the events come from.
+        headers: Further response headers as (name, value) pairs, for instance
+            ``[("access-control-allow-origin", "https://example.org")]``; they replace ours of the
+            same name.
+
+    Raises:
+        ValueError: If a header is malformed, or is one that the stream itself depends on.
+    """
+    return SSEApp(broadcaster, headers)
+
+
+@final
+class SSEApp:
+    """An ASGI application that streams a broadcaster's events; made by `sse_app`."""
+
+    def __init__(self, broadcaster: Broadcaster, headers: _Headers) -> None:
+        self._broadcaster = broadcaster
+        self._headers = [_field(name, value) for name, value in headers]
+        for name, value in self._headers:
+            _check_field(name, value)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request or the server's lifespan; close a WebSocket."""
+        if scope["type"] == "http":
+            await self._respond(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await _answer_lifespan(receive, send)
+        elif scope["type"] == "websocket":
+            await receive()
+            await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
+        else:
+            raise ValueError(f"ASGI scope type {scope['type']!r} is not supported")
+
+    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
+        answer = negotiate(scope["method"], accept, closing=self._broadcaster.closed)
+        if answer.streams:
+            with self._broadcaster.open_stream() as client, client.cancel_scope:
+                delivery = Delivery(client, send, self._broadcaster.heartbeat_interval)
+                await delivery.run(self._head(answer), receive)
+        else:
+            await send(self._head(answer))
+            await send({"type": "http.response.body", "body": answer.body})
+
+    def _head(self, answer: Answer) -> Message:
+        replaced = {name for name, _ in self._headers}
+        ours = [_field(name, value) for name, value in answer.headers]
+        return {
+            "type": "http.response.start",
+            "status": answer.status,
+            "headers": [field for field in ours if field[0] not in replaced] + self._headers,
+        }
+
+
+async def _answer_lifespan(receive: Receive, send: Send) -> None:
+    for phase in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{phase}.complete"})
+
+
+def _field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
+    return _latin(name).lower(), _latin(value)
+
+
+def _latin(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode("latin-1")
+
+
+def _check_field(name: bytes, value: bytes) -> None:
+    if not (_FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)):
+        raise ValueError(f"not an HTTP header: {name!r}: {value!r}")
+    if name in _OURS:
+        raise ValueError(f"{name.decode()!r} is set by the stream itself; leave it out of headers")

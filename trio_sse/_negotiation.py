@@ -1,0 +1,105 @@
+"""From a request to the head of its answer.
+
+Sans-IO: it is given what the request says and whether the broadcaster admits anybody, and returns
+what to answer. It knows HTTP (RFC 9110) and what a browser's EventSource does with a status: any
+but 200 makes it give up for good, so a browser that should come back later gets 200, a reconnection
+time and the end of the body.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Final
+
+import attrs
+
+from ._event import ServerSentEvent
+
+_STREAM_HEADERS: Final = (
+    ("content-type", "text/event-stream"),
+    # no-transform: a proxy that compresses holds events back until its buffer is full.
+    ("cache-control", "no-cache, no-transform"),
+    # nginx buffers a response unless told so.
+    ("x-accel-buffering", "no"),
+)
+
+#: Seconds within which those who were turned away come back, spread so that they do not come
+#: together.
+_COME_BACK: Final = (1.0, 5.0)
+
+
+@attrs.frozen
+class Answer:
+    """What to answer: an endless stream follows the head if `streams`, else `body` is all of it."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+    streams: bool = False
+
+
+def negotiate(method: str, accept: Iterable[str], *, closing: bool) -> Answer:
+    """Choose the answer to a request.
+
+    Args:
+        method: The request's method.
+        accept: The values of its `Accept` headers.
+        closing: Whether the broadcaster admits nobody any more.
+    """
+    if method not in ("GET", "HEAD"):
+        return _refusal(405, "This is an event stream: use GET.", ("allow", "GET, HEAD"))
+    ranges = _media_ranges(accept)
+    if not _accepts_event_stream(ranges):
+        return _refusal(406, "This is an event stream: accept text/event-stream.")
+    if method == "HEAD":
+        return Answer(200, _STREAM_HEADERS)
+    if not closing:
+        return Answer(200, _STREAM_HEADERS, streams=True)
+    delay = random.uniform(*_COME_BACK)  # noqa: S311 (spreads load, keeps no secret)
+    if "text/event-stream" in ranges:
+        come_back = ServerSentEvent(data=None, retry=round(delay * 1000))
+        return Answer(200, _STREAM_HEADERS, come_back.encode())
+    return _refusal(503, "Closing: come back later.", ("retry-after", str(round(delay))))
+
+
+def _refusal(status: int, text: str, *headers: tuple[str, str]) -> Answer:
+    body = f"{text}\n".encode()
+    return Answer(
+        status,
+        (
+            ("content-type", "text/plain; charset=utf-8"),
+            ("content-length", str(len(body))),
+            *headers,
+        ),
+        body,
+    )
+
+
+def _media_ranges(accept: Iterable[str]) -> dict[str, float]:
+    """Return the weight of each media range named (RFC 9110 section 12.5.1)."""
+    ranges: dict[str, float] = {}
+    for item in ",".join(accept).split(","):
+        name, *parameters = (part.strip().lower() for part in item.split(";"))
+        if name:
+            ranges[name] = _weight(parameters)
+    return ranges
+
+
+def _weight(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                return float(value)
+            except ValueError:
+                break  # Not a weight: what is malformed must not shut a client out.
+    return 1.0
+
+
+def _accepts_event_stream(ranges: dict[str, float]) -> bool:
+    """Tell whether the most specific range of the type has a weight; no header means yes."""
+    for name in ("text/event-stream", "text/*", "*/*"):
+        if name in ranges:
+            return ranges[name] > 0
+    return not ranges

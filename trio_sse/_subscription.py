@@ -1,0 +1,136 @@
+"""One client: a bounded memory channel with a broadcaster at one end and a reader at the other.
+
+`Subscription` is the reader's side, which users see; `Client` is the same object as this package's
+other rooms see it. Only this room and `_broadcaster` touch memory channels. It knows neither who
+else listens nor how the events travel on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ._event import ServerSentEvent
+
+
+class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
+    """A client inside the program: every event that was broadcast since it was made, in order.
+
+    Made by `Broadcaster.subscribe`. Iterate over it with ``async for``; leave it with ``with`` or
+    ``async with``. If it is not read, it is pruned when its buffer is full.
+    """
+
+    def __init__(self, channel: trio.MemoryReceiveChannel[ServerSentEvent]) -> None:
+        self._channel = channel
+        self._pruned = False
+        self._emptied: trio.Event | None = None
+
+    async def receive(self) -> ServerSentEvent:
+        """Return the next event, waiting for it if there is none.
+
+        Raises:
+            trio.EndOfChannel: If the broadcaster was closed and all events before that were
+                received.
+            trio.BrokenResourceError: If this client fell behind and was pruned, and all events
+                before that were received.
+            trio.ClosedResourceError: If the subscription was closed.
+        """
+        try:
+            event = await self._channel.receive()
+        except trio.EndOfChannel:
+            self._raise_if_pruned()
+            raise
+        self._note_taken()
+        return event
+
+    def receive_nowait(self) -> ServerSentEvent:
+        """Like `receive`, but if there is no event, raise `trio.WouldBlock`.
+
+        Raises:
+            trio.WouldBlock: If no event is queued.
+            trio.EndOfChannel: As in `receive`.
+            trio.BrokenResourceError: As in `receive`.
+            trio.ClosedResourceError: As in `receive`.
+        """
+        try:
+            event = self._channel.receive_nowait()
+        except trio.EndOfChannel:
+            self._raise_if_pruned()
+            raise
+        self._note_taken()
+        return event
+
+    def close(self) -> None:
+        """Leave: nothing more is queued, what was queued is dropped. Repeated calls do nothing."""
+        self._channel.close()
+
+    async def aclose(self) -> None:
+        """Close, then checkpoint."""
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def statistics(self) -> trio.MemoryChannelStatistics:
+        """Return the statistics of the memory channel behind this subscription."""
+        return self._channel.statistics()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _raise_if_pruned(self) -> None:
+        if self._pruned:
+            raise trio.BrokenResourceError("pruned: this client's buffer was full") from None
+
+    def _note_taken(self) -> None:
+        """Wake who waits for this reader, once it has taken all that was queued."""
+        if self._emptied is not None and not self.statistics().current_buffer_used:
+            self._emptied.set()
+
+
+@final
+class Client(Subscription):
+    """A subscription, and what its broadcaster and its delivery may do to it."""
+
+    def __init__(self, buffer_size: int, on_close: Callable[[Client], None]) -> None:
+        self.send_channel, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
+        #: Ends the delivery by force; a response runs inside of it.
+        self.cancel_scope = trio.CancelScope()
+        self._on_close = on_close
+        super().__init__(channel)
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """See `Subscription.close`."""
+        super().close()
+        self.end()
+        self._on_close(self)
+
+    def end(self, *, pruned: bool = False) -> None:
+        """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
+        self.send_channel.close()
+        self._pruned = pruned
+        if self._emptied is not None:
+            self._emptied.set()
+
+    def expect_empty(self) -> trio.Event:
+        """Return an event that is set once nothing is queued, or this client has ended."""
+        if self._emptied is None or self._emptied.is_set():
+            self._emptied = trio.Event()
+            self._note_taken()
+        return self._emptied
+
+    def send_if_idle(self, event: ServerSentEvent) -> None:
+        """Hand an event to this reader alone, unless it is busy: then it is not silent either."""
+        if self.statistics().tasks_waiting_receive:
+            self.send_channel.send_nowait(event)
