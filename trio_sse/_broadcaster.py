@@ -276,8 +276,7 @@ class Broadcaster(trio.abc.AsyncResource):
             return str(encoded, "utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(
-                f"data must be UTF-8, got {reprlib.repr(encoded)}; decode it, or encode it as
-                base64"
+                f"data must be UTF-8, got {reprlib.repr(encoded)}; decode it, or send it as base64"
             ) from error
 
     def _check_open(self) -> None:

@@ -88,7 +88,7 @@ class Delivery:
     _last_words: trio.CancelScope = attrs.field(factory=trio.CancelScope, init=False)
 
     async def run(self, head: Message, receive: Receive) -> None:
-        """Send the head, then events, until the client leaves, its channel ends or we are cancelled."""
+        """Send the head, then events, until the client leaves or its channel ends."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._write, head, nursery.cancel_scope)
             try:

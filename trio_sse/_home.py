@@ -36,8 +36,8 @@ class HomeRun:
         except trio.RunFinishedError:
             return True
         raise RuntimeError(
-            "this broadcaster has clients in another thread or another trio.run; from a thread call
-            " "trio.from_thread.run_sync(broadcaster.broadcast, event, data)"
+            "this broadcaster has clients in another thread or another trio.run; from a thread "
+            "call trio.from_thread.run_sync(broadcaster.broadcast, event, data)"
         )
 
 
