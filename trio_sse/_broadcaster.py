@@ -215,7 +215,7 @@ class Broadcaster(trio.abc.AsyncResource):
 
     @enable_ki_protection
     def open_stream(self) -> Client:
-        """Register a client whose events go out in a response; for the adapters of this package.
+        """Register a client whose events go out in a response (for the adapters of this package).
 
         The response runs in the client's `cancel_scope`, and `aclose` waits until it closes the
         client.
@@ -225,11 +225,12 @@ class Broadcaster(trio.abc.AsyncResource):
         return client
 
     async def stream(self, request: quart.Request) -> quart.Response:
-        """Return the response of a Quart-Trio route: a stream of all that is broadcast from then
-        on.
+        """Return the response of a Quart-Trio route: all that is broadcast while it is sent.
 
-        Needs the extra ``quart``. Register the client's wishes before: code before this call is the
-        place to refuse a request.
+        Needs the extra ``quart``. Code before this call is the place to refuse a request.
+
+        Args:
+            request: The request, `quart.request`.
         """
         from .quart import stream_response
 

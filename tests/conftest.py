@@ -1,0 +1,114 @@
+"""What the tests on virtual time share: the doors of a broadcaster, and wrappers for their apps."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, final
+
+import pytest
+import trio
+from quart_trio import QuartTrio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from trio_sse import Broadcaster, sse_app, sse_route
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Any, Any, Any], Awaitable[None]]
+Door = Callable[[Broadcaster], App]
+
+
+def quart_door(broadcaster: Broadcaster) -> App:
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster))
+    return app
+
+
+def starlette_door(broadcaster: Broadcaster) -> App:
+    async def events(_: Request) -> Any:
+        return sse_app(broadcaster)
+
+    return Starlette(routes=[Route("/events", events)])
+
+
+@pytest.fixture(
+    params=[sse_app, quart_door, starlette_door], ids=["sse_app", "sse_route", "starlette"]
+)
+def door(request: pytest.FixtureRequest) -> Door:
+    """Each way in which an app may serve the same broadcaster; all must behave alike."""
+    chosen: Door = request.param
+    return chosen
+
+
+@pytest.fixture(params=[sse_app, starlette_door], ids=["sse_app", "starlette"])
+def asgi_door(request: pytest.FixtureRequest) -> Door:
+    """The ways in which nothing stands between us and ASGI's `send`."""
+    chosen: Door = request.param
+    return chosen
+
+
+@final
+class Tap:
+    """An app around an app, which notes what that one sends and when it is done."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.sent: list[Message] = []
+        self.finished = trio.Event()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def note(message: Message) -> None:
+            self.sent.append(message)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            self.finished.set()
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """The bodies sent, without the last and empty one."""
+        return [message["body"] for message in self.sent if message.get("more_body")]
+
+
+def with_scope(app: App, **changes: object) -> App:
+    """Return the app as it is when asked with another method, other headers, …"""
+
+    async def changed(scope: Message, receive: Receive, send: Send) -> None:
+        await app({**scope, **changes}, receive, send)
+
+    return changed
+
+
+def with_plain_receive(app: App) -> App:
+    """Return the app behind a middleware that hides what kind of object `receive` is."""
+
+    async def hidden(scope: Message, receive: Receive, send: Send) -> None:
+        async def plain() -> Message:
+            return await receive()
+
+        await app(scope, plain, send)
+
+    return hidden
+
+
+def with_failing_send(app: App, error: Exception, *, after: int) -> App:
+    """Return the app on a server whose `send` fails once `after` messages went through."""
+
+    async def failing(scope: Message, receive: Receive, send: Send) -> None:
+        left = after
+
+        async def fail(message: Message) -> None:
+            nonlocal left
+            if not left:
+                raise error
+            left -= 1
+            await send(message)
+
+        await app(scope, receive, fail)
+
+    return failing

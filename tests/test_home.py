@@ -1,0 +1,156 @@
+"""Where a broadcaster may be called from: outside of Trio, from threads, in run after run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Thread
+
+import pytest
+import trio
+
+from trio_sse import Broadcaster, Subscription, sse_app
+from trio_sse.testing import open_event_stream
+
+FIX = r"trio\.from_thread\.run_sync\(broadcaster\.broadcast, event, data\)"
+
+
+def in_thread(function: Callable[[], object]) -> None:
+    """Run a function in a plain thread; what it raises is raised here."""
+    errors: list[Exception] = []
+
+    def run() -> None:
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001
+            errors.append(error)
+
+    thread = Thread(target=run)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+
+
+def test_without_clients_no_trio_is_needed() -> None:
+    broadcaster = Broadcaster()
+    broadcaster.register_event("x")
+    broadcaster.broadcast("x", {"a": 1})
+    assert broadcaster.client_count == 0
+    assert broadcaster.statistics().events_broadcast == 1
+    broadcaster.close()
+    assert broadcaster.closed
+
+
+def test_a_client_needs_trio() -> None:
+    broadcaster = Broadcaster()
+    with pytest.raises(RuntimeError):
+        broadcaster.subscribe()
+    assert broadcaster.client_count == 0
+
+
+async def test_without_clients_any_thread_may_broadcast() -> None:
+    broadcaster = Broadcaster(strict=False)
+    in_thread(lambda: broadcaster.broadcast("x", "1"))
+    assert broadcaster.statistics().events_broadcast == 1
+
+
+async def test_with_clients_another_thread_is_told_how_to_broadcast() -> None:
+    broadcaster = Broadcaster(strict=False)
+    with broadcaster.subscribe() as subscription:
+        with pytest.raises(RuntimeError, match=FIX):
+            await trio.to_thread.run_sync(broadcaster.broadcast, "x", "1")
+        with pytest.raises(RuntimeError, match=FIX):
+            in_thread(broadcaster.close)
+        with pytest.raises(trio.WouldBlock):
+            subscription.receive_nowait()
+        assert not broadcaster.closed
+    assert broadcaster.statistics().events_broadcast == 0
+
+
+async def test_a_thread_broadcasts_through_trio() -> None:
+    broadcaster = Broadcaster(strict=False)
+
+    def publish() -> None:
+        trio.from_thread.run_sync(broadcaster.broadcast, "x", "1")
+
+    with broadcaster.subscribe() as subscription:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, publish)
+            assert (await subscription.receive()).data == "1"
+
+
+async def test_another_run_is_refused_while_there_are_clients() -> None:
+    broadcaster = Broadcaster(strict=False)
+
+    async def broadcast() -> None:
+        broadcaster.broadcast("x", "1")
+
+    async def subscribe() -> None:
+        broadcaster.subscribe()
+
+    with broadcaster.subscribe() as subscription:
+        for function in (broadcast, subscribe):
+            with pytest.raises(RuntimeError, match=r"another trio\.run"):
+                await trio.to_thread.run_sync(trio.run, function)
+        assert broadcaster.client_count == 1
+        with pytest.raises(trio.WouldBlock):
+            subscription.receive_nowait()
+
+
+async def test_another_run_may_have_the_broadcaster_once_the_clients_are_gone() -> None:
+    broadcaster = Broadcaster(strict=False)
+
+    async def subscribe_and_broadcast() -> str | None:
+        with broadcaster.subscribe() as subscription:
+            broadcaster.broadcast("x", "there")
+            return (await subscription.receive()).data
+
+    with broadcaster.subscribe():
+        pass
+    assert await trio.to_thread.run_sync(trio.run, subscribe_and_broadcast) == "there"
+    with broadcaster.subscribe() as subscription:
+        broadcaster.broadcast("x", "here")
+        assert subscription.receive_nowait().data == "here"
+
+
+def test_one_broadcaster_serves_run_after_run() -> None:
+    broadcaster = Broadcaster(1, strict=False)
+    kept: list[Subscription] = []
+
+    async def serve(number: int) -> None:
+        kept.append(broadcaster.subscribe())  # Never closed, never read.
+        async with trio.open_nursery() as nursery:
+            stream = await open_event_stream(nursery, sse_app(broadcaster))
+            assert broadcaster.client_count == 2
+            broadcaster.broadcast("x", number)
+            assert (await stream.receive()).data == str(number)
+            stream.disconnect()
+
+    for number in range(3):
+        trio.run(serve, number)
+    assert broadcaster.statistics().clients_pruned == 0
+
+
+def test_clients_of_a_run_that_is_over_are_forgotten() -> None:
+    broadcaster = Broadcaster(strict=False)
+
+    async def subscribe() -> Subscription:
+        return broadcaster.subscribe()
+
+    left_over = trio.run(subscribe)
+    broadcaster.broadcast("x", "to nobody")
+    assert broadcaster.client_count == 0
+    left_over.close()
+    assert broadcaster.client_count == 0
+
+
+def test_after_a_run_the_broadcaster_can_be_closed_outside_of_trio() -> None:
+    broadcaster = Broadcaster(strict=False)
+
+    async def subscribe() -> Subscription:
+        return broadcaster.subscribe()
+
+    left_over = trio.run(subscribe)
+    broadcaster.close()
+    assert broadcaster.closed
+    left_over.close()

@@ -1,0 +1,5 @@
+"""`python -m trio_sse`: the program `trio-sse`."""
+
+from ._cli import main
+
+main()

@@ -1,0 +1,245 @@
+"""`serve`: any ASGI application on hypercorn's trio worker, hardened for streams that never end.
+
+Needs the extra ``hypercorn``. The only room that knows hypercorn's classes; it composes and
+subclasses them, and patches nothing. What stock hypercorn 0.18 does to a streaming service, and
+what is done here:
+
+1. The crash of one connection ends the whole worker: here it ends that connection, with one line
+logged. 2. A client that stops reading can never be freed, and makes a shutdown hang: here its
+connection is
+   aborted once the kernel has taken no byte of it for `write_timeout`.
+3. A shutdown ends only when the last client allows it: here what is left after it is aborted.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import struct
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, cast, final
+
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData
+from hypercorn.trio.lifespan import Lifespan
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+
+# hypercorn's annotations of these two leave type arguments out.
+from hypercorn.utils import repr_socket_addr, wrap_app  # pyright: ignore[reportUnknownVariableType]
+
+_Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
+_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+#: Connections that may wait for accept: with hypercorn's 100, a thousand browsers that come at once
+#: (after a restart, say) wait for the kernel to try again, seconds later.
+_BACKLOG: Final = 1024
+
+#: Bytes handed to a TLS stream at once: one record, so that each has `write_timeout` for itself.
+_TLS_RECORD: Final = 16 * 1024
+
+#: Seconds for the last words of what is cancelled (see `_delivery`), before connections are
+#: aborted.
+_LAST_WORDS: Final = 0.5
+
+#: Close with a reset and keep nothing in the kernel.
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+async def serve(
+    app: Callable[..., Awaitable[None]],
+    config: Config,
+    *,
+    write_timeout: float = 30.0,
+    shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve an ASGI application until the trigger returns, as `hypercorn.trio.serve` does.
+
+    It installs no signal handlers. ``await nursery.start(serve, app, config)`` returns when it
+    listens.
+
+    Args:
+        app: The ASGI application.
+        config: Hypercorn's configuration. `graceful_timeout` bounds a shutdown, whatever clients
+            do.
+        write_timeout: Seconds after which a connection whose client takes no byte is aborted.
+        shutdown_trigger: Awaited beside the serving; when it returns, no more connections are
+            accepted.
+        task_status: Gets the addresses that are listened at, as URLs.
+
+    Raises:
+        ValueError: If `write_timeout` is not greater than 0, or `config` asks for HTTP/3, whose
+            connections hypercorn neither notices going nor holds back.
+        OSError: If an address cannot be bound.
+    """
+    if not write_timeout > 0:
+        raise ValueError(f"write_timeout must be greater than 0 seconds, got {write_timeout!r}")
+    if config.quic_bind:
+        raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
+    state: LifespanState = {}
+    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
+    lifespan = Lifespan(wrapped, config, state)
+    listeners, urls = _open_listeners(config, write_timeout)
+    async with trio.open_nursery() as lifespan_nursery:
+        await lifespan_nursery.start(lifespan.handle_lifespan)
+        await lifespan.wait_for_startup()
+        task_status.started(urls)
+        server = _Server(wrapped, config, state, write_timeout)
+        await server.run(listeners, shutdown_trigger or trio.sleep_forever)
+        await lifespan.wait_for_shutdown()
+        lifespan_nursery.cancel_scope.cancel("the server has shut down")
+
+
+@final
+class _Server:
+    """The connections of one `serve` call, from the first accept to the last close."""
+
+    def __init__(
+        self, app: AppWrapper, config: Config, state: LifespanState, write_timeout: float
+    ) -> None:
+        self._app = app
+        self._config = config
+        self._context = WorkerContext(config.max_requests)
+        self._state = state
+        self._write_timeout = write_timeout
+        self._connections: set[_Connection] = set()
+        self._all_gone = trio.lowlevel.ParkingLot()
+
+    async def run(
+        self, listeners: list[_Listener], shutdown_trigger: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Accept until the trigger returns; then give connections their time, and end them."""
+        async with trio.open_nursery() as connections:
+            connections.start_soon(self._abort_when_cancelled)
+            async with trio.open_nursery() as accepting:
+                for trigger in (shutdown_trigger, self._context.terminate.wait):
+                    accepting.start_soon(_cancel_after, trigger, accepting.cancel_scope)
+                await trio.serve_listeners(
+                    self._serve_connection, listeners, handler_nursery=connections
+                )
+            await self._context.terminated.set()
+            with trio.move_on_after(self._config.graceful_timeout):
+                while self._connections:
+                    await self._all_gone.park()
+            connections.cancel_scope.cancel("the graceful time of the shutdown is over")
+
+    async def _serve_connection(self, stream: _Stream) -> None:
+        state = ConnectionState(self._state.copy())
+        connection = _Connection(
+            self._app, self._config, self._context, state, stream, self._write_timeout
+        )
+        self._connections.add(connection)
+        try:
+            await connection
+        except* Exception as crash:
+            # One line: a traceback for each request of a port scanner would drown the log.
+            await self._config.log.warning("a connection crashed and was closed: %r", crash)
+        finally:
+            self._connections.discard(connection)
+            if not self._connections:
+                self._all_gone.unpark_all()
+
+    async def _abort_when_cancelled(self) -> None:
+        """Let no write that is shielded from cancellation keep the server from ending."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.move_on_after(_LAST_WORDS, shield=True):
+                while self._connections:
+                    await self._all_gone.park()
+            for connection in self._connections:
+                connection.abort()
+
+
+@final
+class _Connection(TCPServer):
+    """One connection, whose writes have a deadline and which can be aborted."""
+
+    def __init__(
+        self,
+        app: AppWrapper,
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        stream: _Stream,
+        write_timeout: float,
+    ) -> None:
+        # hypercorn's annotation knows TLS only.
+        super().__init__(app, config, context, state, cast("trio.SSLStream[Any]", stream))
+        self._tls = stream if isinstance(stream, trio.SSLStream) else None
+        self._socket = (self._tls.transport_stream if self._tls else stream).socket
+        self._write_timeout = write_timeout
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write hypercorn's bytes; leave its other events to hypercorn."""
+        if not isinstance(event, RawData):
+            await super().protocol_send(event)
+            return
+        async with self.send_lock:
+            try:
+                await self._write(memoryview(event.data))
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                await self.protocol.handle(Closed())
+
+    def abort(self) -> None:
+        """Close with a reset: who waits on the socket wakes, shielded or not."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._socket.close()
+
+    async def _write(self, data: memoryview) -> None:
+        # Shielded as hypercorn's own write is: a chunk cut by a cancellation would leave the
+        # connection of use to nobody. The deadline is what hypercorn's lacks.
+        with trio.CancelScope(shield=True) as progress:
+            while data:
+                progress.deadline = trio.current_time() + self._write_timeout
+                data = data[await self._write_some(data) :]
+        if progress.cancelled_caught:
+            self.abort()
+            raise trio.BrokenResourceError
+
+    async def _write_some(self, data: memoryview) -> int:
+        if self._tls is None:
+            return await self._socket.send(data)
+        record = data[:_TLS_RECORD]
+        await self._tls.send_all(record)
+        return len(record)
+
+
+async def _cancel_after(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+    await wait()
+    scope.cancel("shutdown")
+
+
+def _open_listeners(config: Config, write_timeout: float) -> tuple[list[_Listener], list[str]]:
+    """Listen at every address of the configuration; return the listeners and their URLs."""
+    sockets = config.create_sockets()
+    ssl_context = config.create_ssl_context()
+    listeners: list[_Listener] = []
+    urls: list[str] = []
+    for sock in [*sockets.secure_sockets, *sockets.insecure_sockets]:
+        _harden(sock, write_timeout)
+        sock.listen(_BACKLOG if config.backlog == Config.backlog else config.backlog)
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        address = repr_socket_addr(sock.family, sock.getsockname())
+        if ssl_context is not None and sock in sockets.secure_sockets:
+            listeners.append(trio.SSLListener(listener, ssl_context, https_compatible=True))
+            urls.append(f"https://{address}")
+        else:
+            listeners.append(listener)
+            urls.append(f"http://{address}")
+    return listeners, urls
+
+
+def _harden(sock: socket.socket, write_timeout: float) -> None:
+    """Let the kernel give up on a peer that is gone; accepted sockets inherit it."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT") and write_timeout < math.inf:
+        milliseconds = math.ceil(write_timeout * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
