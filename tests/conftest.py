@@ -7,12 +7,14 @@ from typing import Any, final
 
 import pytest
 import trio
+import trio.testing
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.routing import Route
 
 from trio_sse import Broadcaster, sse_app, sse_route
+from trio_sse.testing import EventStream, open_event_stream
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -48,6 +50,13 @@ def asgi_door(request: pytest.FixtureRequest) -> Door:
     """The ways in which nothing stands between us and ASGI's `send`."""
     chosen: Door = request.param
     return chosen
+
+
+async def join(nursery: trio.Nursery, app: App) -> EventStream:
+    """Open a stream, and wait until its client gets broadcasts: Quart sends the head before."""
+    stream = await open_event_stream(nursery, app)
+    await trio.testing.wait_all_tasks_blocked()
+    return stream
 
 
 @final

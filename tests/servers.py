@@ -33,7 +33,7 @@ from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[re
 App = Callable[..., Awaitable[None]]
 
 #: Seconds after which a test gives up; nothing here takes that long on any machine.
-PATIENCE: Final = 30.0
+PATIENCE: Final = 5.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -11,7 +11,7 @@ from trio.testing import MockClock, assert_checkpoints, assert_no_checkpoints, w
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import open_event_stream
 
-from .conftest import Door
+from .conftest import Door, join
 
 
 async def test_a_closed_broadcaster_admits_nobody() -> None:
@@ -55,7 +55,7 @@ async def test_leaving_the_block_closes_the_broadcaster(nursery: trio.Nursery) -
 async def test_aclose_waits_for_the_last_response(door: Door, autojump_clock: MockClock) -> None:
     broadcaster = Broadcaster(2, strict=False)
     async with trio.open_nursery() as nursery:
-        streams = [await open_event_stream(nursery, door(broadcaster)) for _ in range(3)]
+        streams = [await join(nursery, door(broadcaster)) for _ in range(3)]
         for seconds, stream in enumerate(streams):
             stream.stall()
             nursery.start_soon(resume_after, seconds, stream.resume)

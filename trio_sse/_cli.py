@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _DESCRIPTION = "Broadcast to every browser by Server-Sent Events."
 
@@ -19,17 +19,25 @@ _DESCRIPTION = "Broadcast to every browser by Server-Sent Events."
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program and exit: 0 after its end or a signal, 1 if it cannot run, 2 for options."""
     options = _parser().parse_args(arguments)
+    status: int | str = 0
     try:
         from . import _program
 
         _program.run(options)
-    except ModuleNotFoundError as error:
-        sys.exit(f"trio-sse: {error.name} is not installed; pip install 'trio-sse[demo]'")
-    except (OSError, ValueError) as error:
-        sys.exit(f"trio-sse: {error}")
-    except KeyboardInterrupt:
+    except* ModuleNotFoundError as errors:
+        status = f"trio-sse: {_leaf(errors)}; pip install 'trio-sse[demo]'"
+    except* (OSError, ValueError) as errors:
+        status = f"trio-sse: {_leaf(errors)}"
+    except* KeyboardInterrupt:
         pass  # Ctrl-C before the program waits for it: nothing was begun that needs an end.
-    sys.exit(0)
+    sys.exit(status)
+
+
+def _leaf(error: Any) -> Any:
+    """Return the first exception itself that a group holds, however deep."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 class _Parser(argparse.ArgumentParser):

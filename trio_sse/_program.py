@@ -11,6 +11,7 @@ import argparse
 import html
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     """Run the command that was asked for, until its end.
 
     Raises:
-        OSError: If the address cannot be listened at.
+        OSError: If the address cannot be listened at, or standard input cannot be read.
         ValueError: If the event type is one that cannot be sent.
         ModuleNotFoundError: If the command needs an extra that is not installed.
     """
@@ -52,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
     else:
         from . import _lines
 
+        if sys.stdin is None:
+            raise OSError("standard input is closed, so there is nothing to broadcast")
         broadcaster = Broadcaster(options.buffer, heartbeat_interval=options.heartbeat)
         broadcaster.register_event(options.event)
         source = partial(_lines.broadcast_lines, options=options)
