@@ -35,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _leaf(error: Any) -> Any:
     """Return the first exception itself that a group holds, however deep."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
+    while exceptions := getattr(error, "exceptions", ()):
+        error = exceptions[0]
     return error
 
 

@@ -16,6 +16,7 @@ from typing import Any, Final, final
 from urllib.parse import unquote
 
 import trio
+import trio.testing
 from httpx_sse import ServerSentEvent
 
 # httpx-sse's public interface wants a whole httpx response and hides where a block had no data; the
@@ -35,7 +36,9 @@ async def open_event_stream(
     *,
     headers: Iterable[tuple[str, str]] = (),
 ) -> EventStream:
-    """Request an event stream from an ASGI application; return when the response has begun.
+    """Request an event stream from an ASGI application; return when it has begun and comes to rest.
+
+    From then on the client gets what is broadcast.
 
     Args:
         nursery: Where the application runs; what it raises later ends up there.
@@ -57,6 +60,8 @@ async def open_event_stream(
     """
     exchange = _Exchange()
     await nursery.start(exchange.run, app, _http_scope(path, headers))
+    # Quart-Trio sends the head first and registers the client then.
+    await trio.testing.wait_all_tasks_blocked()
     return EventStream(exchange)
 
 

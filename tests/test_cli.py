@@ -1,0 +1,256 @@
+"""The program, run as its users run it: a process, its standard streams, signals and a socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+import attrs
+import psutil
+import pytest
+import trio
+
+import trio_sse
+from trio_sse._cli import main
+
+PROGRAM = [sys.executable, "-m", "trio_sse"]
+
+
+@attrs.frozen
+class Running:
+    process: trio.Process
+    port: int
+
+    async def write(self, text: bytes) -> None:
+        assert self.process.stdin is not None
+        await self.process.stdin.send_all(text)
+
+    async def close_input(self) -> None:
+        assert self.process.stdin is not None
+        await self.process.stdin.aclose()
+
+    async def get(self, path: str) -> trio.SocketStream:
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        await stream.send_all(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        return stream
+
+    async def finish(self) -> tuple[int, str]:
+        """Wait for the end; return the exit status and what was said on standard error."""
+        assert self.process.stderr is not None
+        errors = b"".join([chunk async for chunk in self.process.stderr])
+        return await self.process.wait(), errors.decode()
+
+
+@asynccontextmanager
+async def running(*arguments: str) -> AsyncGenerator[Running]:
+    command = [*PROGRAM, *arguments, "--port", "0"]
+    pipe = subprocess.PIPE
+    run = partial(trio.run_process, stdin=pipe, stdout=pipe, stderr=pipe, check=False)
+    async with trio.open_nursery() as nursery:
+        with trio.fail_after(60):
+            process = await nursery.start(run, command)
+            url = await process.stdout.receive_some()
+            yield Running(process, int(url.decode().rpartition(":")[2]))
+            nursery.cancel_scope.cancel()
+
+
+async def read_until(stream: trio.SocketStream, expected: bytes) -> bytes:
+    received = b""
+    while expected not in received:
+        chunk = await stream.receive_some()
+        assert chunk, f"the stream ended before {expected!r} came: {received[-200:]!r}"
+        received += chunk
+    return received
+
+
+def body_of(response: bytes) -> bytes:
+    """Take the chunked coding off a whole response, which must have come to its last chunk."""
+    _, _, rest = response.partition(b"\r\n\r\n")
+    body = b""
+    while True:
+        size, _, rest = rest.partition(b"\r\n")
+        if size == b"0":
+            assert rest == b"\r\n"
+            return body
+        body += rest[: int(size, 16)]
+        rest = rest[int(size, 16) + 2 :]
+
+
+async def test_demo_streams_this_machines_load_each_second() -> None:
+    async with running("demo") as program, await program.get("/events") as stream:
+        received = await read_until(stream, b'"time"')
+        sample = json.loads(received[received.index(b"{") : received.rindex(b"}") + 1])
+        assert len(sample["cpu"]) == psutil.cpu_count()
+        assert sample["memory"]["total"] == psutil.virtual_memory().total
+        assert sample["network"].keys() == {"received", "sent"}
+
+
+async def test_demo_serves_its_page_and_nothing_else() -> None:
+    async with running("demo") as program:
+        async with await program.get("/") as page:
+            assert b"text/html" in await read_until(page, b"</html>")
+        async with await program.get("/other") as missing:
+            assert b"404" in await read_until(missing, b"/events")
+
+
+async def test_serve_broadcasts_every_line_in_order_and_exits_at_the_end_of_its_input() -> None:
+    count = 3000
+    responses: list[bytes] = []
+
+    async def read_on(stream: trio.SocketStream, head: bytes) -> None:
+        async with stream:
+            responses.append(head + b"".join([chunk async for chunk in stream]))
+
+    async with running("serve", "--exit-on-eof") as program:
+        async with trio.open_nursery() as clients:
+            for _ in range(4):
+                stream = await program.get("/events")
+                clients.start_soon(read_on, stream, await read_until(stream, b"\r\n\r\n"))
+            await program.write(b"".join(b"%d\n" % n for n in range(count)))
+            await program.close_input()
+        assert await program.finish() == (0, "")
+    expected = b"".join(b"data: %d\n\n" % n for n in range(count))
+    assert [body_of(response) for response in responses] == [expected] * 4
+
+
+async def test_serve_names_the_event_type_in_stream_and_page() -> None:
+    async with running("serve", "--event", "a&b") as program:
+        async with await program.get("/") as page:
+            assert b'data-event="a&amp;b"' in await read_until(page, b"</html>")
+        async with await program.get("/events") as stream:
+            await read_until(stream, b"\r\n\r\n")
+            await program.write(b"x\n")
+            assert b"event: a&b\ndata: x\n\n" in await read_until(stream, b"x\n\n")
+
+
+async def test_serve_replaces_counts_and_reports_bytes_that_are_not_utf8() -> None:
+    async with running("serve", "--exit-on-eof") as program, await program.get("/events") as stream:
+        received = await read_until(stream, b"\r\n\r\n")
+        await program.write(b"ok\r\n\n\xff\xfe!\n\xe2\x82\nno line end")
+        await program.close_input()
+        received += b"".join([chunk async for chunk in stream])
+        status, errors = await program.finish()
+    lines = ["ok", "", "\ufffd\ufffd!", "\ufffd", "no line end"]
+    assert body_of(received).decode() == "".join(f"data: {line}\n\n" for line in lines)
+    assert (status, errors) == (
+        0,
+        "trio-sse: 4 bytes that are not UTF-8 were replaced by U+FFFD\n",
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", ["demo", "serve"])
+async def test_a_signal_ends_every_stream_cleanly(command: str, number: signal.Signals) -> None:
+    async with running(command) as program, await program.get("/events") as stream:
+        received = await read_until(stream, b"\r\n\r\n")
+        program.process.send_signal(number)
+        received += b"".join([chunk async for chunk in stream])
+        assert await program.finish() == (0, "")
+    assert received.endswith(b"0\r\n\r\n")
+
+
+async def test_a_signal_ends_the_program_though_a_client_has_stopped_reading() -> None:
+    async with running("serve") as program, await program.get("/events") as stream:
+        await read_until(stream, b"\r\n\r\n")
+        with trio.move_on_after(0.3):  # Until the pipe is full, since nobody reads on.
+            while True:
+                await program.write(b"x" * 100_000 + b"\n")
+        program.process.send_signal(signal.SIGTERM)
+        assert (await program.finish())[0] == 0
+
+
+async def test_a_port_in_use_is_one_line_on_standard_error() -> None:
+    async with running("demo") as program:
+        second = await trio.run_process(
+            [*PROGRAM, "demo", "--port", str(program.port)], capture_stderr=True, check=False
+        )
+    assert second.returncode == 1
+    assert second.stderr is not None
+    assert second.stderr.decode() == (
+        f"trio-sse: cannot listen at 127.0.0.1, port {program.port}: Address already in use\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "COMMAND"),
+        (["fly"], "'fly'"),
+        (["demo", "--port", "x"], "'x'"),
+        (["demo", "--port", "65536"], "'65536'"),
+        (["serve", "--buffer", "0"], "at least 1, got '0'"),
+        (["serve", "--buffer", "1.5"], "at least 1, got '1.5'"),
+        (["serve", "--heartbeat", "0"], "greater than 0, got '0'"),
+        (["serve", "--heartbeat", "nan"], "greater than 0, got 'nan'"),
+    ],
+)
+def test_a_bad_option_is_one_line_that_names_it(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["serve", "--event", "error"], "'error'"),
+        (["serve", "--event", ""], "must not be empty"),
+        (["demo", "--host", "256.0.0.1"], "cannot listen at 256.0.0.1"),
+    ],
+)
+def test_what_cannot_be_served_is_one_line(arguments: list[str], said: str) -> None:
+    with pytest.raises(SystemExit, match=said) as ended:
+        main(arguments)
+    assert "\n" not in str(ended.value)
+
+
+def test_a_missing_extra_is_one_line_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    monkeypatch.delitem(sys.modules, "trio_sse._demo", raising=False)
+    monkeypatch.delattr(trio_sse, "_demo", raising=False)
+    with pytest.raises(SystemExit, match=r"psutil.*pip install 'trio-sse\[demo\]'"):
+        main(["demo"])
+
+
+def test_standard_input_that_is_closed_is_one_line() -> None:
+    closed = subprocess.run(
+        [*PROGRAM, "serve", "--port", "0"],
+        stdin=None,
+        preexec_fn=lambda: os.close(0),
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert (closed.returncode, closed.stderr.count(b"\n")) == (1, 1)
+    assert b"standard input is closed" in closed.stderr
+
+
+def test_a_file_as_input_is_read_to_its_end(tmp_path: Path) -> None:
+    lines = tmp_path / "lines"
+    lines.write_text("one\ntwo\n")
+    with lines.open() as stdin:
+        finished = subprocess.run(
+            [*PROGRAM, "serve", "--port", "0", "--exit-on-eof"],
+            stdin=stdin,
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+    assert (finished.returncode, finished.stderr) == (0, b"")
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith("trio-sse 0.")
