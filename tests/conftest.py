@@ -7,7 +7,6 @@ from typing import Any, final
 
 import pytest
 import trio
-import trio.testing
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,11 +15,17 @@ from starlette.routing import Route
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.testing import EventStream, open_event_stream
 
+#: Node's tests need more than Python: they run when asked for, with ``pytest tests/interop``.
+collect_ignore = ["interop"]
+
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Any, Any, Any], Awaitable[None]]
 Door = Callable[[Broadcaster], App]
+
+#: An event as it was read: its type, its data, the last event ID as of then, its retry.
+Read = tuple[str, str, str, int | None]
 
 
 def quart_door(broadcaster: Broadcaster) -> App:
@@ -31,6 +36,7 @@ def quart_door(broadcaster: Broadcaster) -> App:
 
 def starlette_door(broadcaster: Broadcaster) -> App:
     async def events(_: Request) -> Any:
+        await trio.lowlevel.checkpoint()  # As a view that checks something first.
         return sse_app(broadcaster)
 
     return Starlette(routes=[Route("/events", events)])
@@ -52,11 +58,21 @@ def asgi_door(request: pytest.FixtureRequest) -> Door:
     return chosen
 
 
-async def join(nursery: trio.Nursery, app: App) -> EventStream:
-    """Open a stream, and wait until its client gets broadcasts: Quart sends the head before."""
-    stream = await open_event_stream(nursery, app)
-    await trio.testing.wait_all_tasks_blocked()
-    return stream
+def app_sending(*chunks: bytes) -> App:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for chunk in chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    return app
+
+
+async def read(*chunks: bytes) -> tuple[EventStream, list[Read]]:
+    """Return the stream of a response with this body, and the events in it."""
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, app_sending(*chunks))
+    return stream, [(e.event, e.data, e.id, e.retry) async for e in stream]
 
 
 @final
@@ -83,6 +99,11 @@ class Tap:
         """The bodies sent, without the last and empty one."""
         return [message["body"] for message in self.sent if message.get("more_body")]
 
+    @property
+    def ended(self) -> bool:
+        """Whether the last chunk was sent."""
+        return any(not message.get("more_body", "status" in message) for message in self.sent)
+
 
 def with_scope(app: App, **changes: object) -> App:
     """Return the app as it is when asked with another method, other headers, …"""
@@ -106,18 +127,32 @@ def with_plain_receive(app: App) -> App:
 
 
 def with_failing_send(app: App, error: Exception, *, after: int) -> App:
-    """Return the app on a server whose `send` fails once `after` messages went through."""
+    """Return the app on a server whose `send` fails once, when `after` messages went through."""
 
     async def failing(scope: Message, receive: Receive, send: Send) -> None:
         left = after
 
         async def fail(message: Message) -> None:
             nonlocal left
-            if not left:
-                raise error
             left -= 1
+            if left == -1:
+                raise error
             await send(message)
 
         await app(scope, receive, fail)
 
     return failing
+
+
+def with_stuck_send(app: App) -> App:
+    """Return the app on a server that takes its head, and whose `send` never returns then."""
+
+    async def stuck(scope: Message, receive: Receive, send: Send) -> None:
+        async def head_only(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                await trio.sleep_forever()
+            await send(message)
+
+        await app(scope, receive, head_only)
+
+    return stuck

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import codecs
 import logging
-import struct
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from socket import SO_LINGER, SO_RCVBUF, SOL_SOCKET
-from typing import Final, final
+from logging.handlers import BufferingHandler
+from socket import SO_RCVBUF, SOL_SOCKET
+from typing import Final, Self, final
 
 import attrs
 import h2.config
@@ -30,10 +29,10 @@ from httpx_sse import ServerSentEvent
 # As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
 
-App = Callable[..., Awaitable[None]]
+from .conftest import App
 
 #: Seconds after which a test gives up; nothing here takes that long on any machine.
-PATIENCE: Final = 5.0
+PATIENCE: Final = 30.0
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -50,13 +49,14 @@ async def serving(
     app: App,
     *,
     before_shutdown: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
-    graceful_timeout: float = 0.2,
+    graceful_timeout: float = 0.05,
 ) -> AsyncGenerator[Server]:
     """Serve an application for the length of a block; hypercorn may complain of nothing."""
-    complaints = _Complaints()
+    complaints = BufferingHandler(capacity=1000)
+    logger = logging.Logger("hypercorn of a test", logging.WARNING)  # noqa: LOG001 (not shared)
+    logger.addHandler(complaints)
     config = hypercorn.Config()
-    config.bind = ["127.0.0.1:0"]
-    config.errorlog = complaints.logger
+    config.bind, config.errorlog = ["127.0.0.1:0"], logger
     config.graceful_timeout = graceful_timeout
     server = Server()
 
@@ -66,28 +66,17 @@ async def serving(
 
     # hypercorn's own type of an application is narrower than that of any framework.
     serve: Callable[..., Awaitable[None]] = hypercorn.trio.serve  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    async with trio.open_nursery() as nursery:
-        (url,) = await nursery.start(partial(serve, app, config, shutdown_trigger=trigger))
-        server.port = int(url.rpartition(":")[2])
-        try:
-            yield server
-        finally:
-            # Before the shutdown, which would wait for a client that does not read.
-            server.close_connections()
-            server.shutdown.set()
-    assert complaints.messages == []
-
-
-@final
-class _Complaints(logging.Handler):
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-        self.logger = logging.Logger("hypercorn of a test")  # noqa: LOG001 (shared with nobody)
-        self.logger.addHandler(self)
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(self.format(record))
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            (url,) = await nursery.start(partial(serve, app, config, shutdown_trigger=trigger))
+            server.port = int(url.rpartition(":")[2])
+            try:
+                yield server
+            finally:
+                # Before the shutdown, which would wait for a client that does not read.
+                server.close_connections()
+                server.shutdown.set()
+    assert [complaints.format(record) for record in complaints.buffer] == []
 
 
 @final
@@ -96,24 +85,23 @@ class Server:
     """A server by its port, and the connections made to it."""
 
     port: int = 0
-    shutdown: trio.Event = attrs.field(factory=trio.Event)
-    """Set it, and hypercorn's shutdown begins."""
+    shutdown: trio.Event = attrs.field(factory=trio.Event)  # Set it to begin hypercorn's shutdown.
     _connections: list[trio.SocketStream] = attrs.field(factory=list[trio.SocketStream])
 
-    async def connect(self, receive_buffer: int | None = None) -> trio.SocketStream:
+    async def connect(self, receive_buffer: int = 0) -> trio.SocketStream:
         sock = trio.socket.socket()
-        if receive_buffer is not None:
+        if receive_buffer:
             sock.setsockopt(SOL_SOCKET, SO_RCVBUF, receive_buffer)
         await sock.connect(("127.0.0.1", self.port))
         stream = trio.SocketStream(sock)
         self._connections.append(stream)
         return stream
 
-    async def http1(self, receive_buffer: int | None = None) -> Http1Client:
+    async def http1(self, receive_buffer: int = 0) -> Http1Client:
         return Http1Client(await self.connect(receive_buffer))
 
-    async def http2(self, receive_buffer: int | None = None) -> Http2Client:
-        return Http2Client(await self.connect(receive_buffer))
+    async def http2(self) -> Http2Client:
+        return Http2Client(await self.connect())
 
     def close_connections(self) -> None:
         for stream in self._connections:
@@ -128,14 +116,19 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = bytearray()
-        self.complete = False
-        """Whether it came to its clean end."""
+        self.complete = False  # Whether it came to its clean end.
         self.cut = False
         self._client = client
         self._stream_id = stream_id
         self._events: deque[ServerSentEvent] = deque()
         self._text = codecs.getincrementaldecoder("utf-8")()
         self._lines, self._decoder = SSELineDecoder(), SSEDecoder()
+
+    async def read_head(self) -> Self:
+        while not self.status:
+            assert not self.cut, "the connection was cut before the response"
+            await self._client.read_for(self)
+        return self
 
     async def receive(self) -> ServerSentEvent:
         """Return the next event; at the end raise what `trio_sse.testing` raises there."""
@@ -153,7 +146,7 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
         return [event async for event in self]
 
     async def aclose(self) -> None:
-        """Leave, as a browser does: with FIN, or with RST_STREAM."""
+        """Leave as a browser does: with FIN, or with RST_STREAM."""
         await self._client.leave(self._stream_id)
 
     def take_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -170,42 +163,11 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
                 self._events.append(event)
 
 
-class Client(ABC):
-    """A connection."""
-
-    def __init__(self, stream: trio.SocketStream) -> None:
-        self.stream = stream
-
-    @abstractmethod
-    async def request(self, method: str = "GET", path: str = "/events") -> Response:
-        """Send a request and read the head of its answer."""
-
-    @abstractmethod
-    async def read_for(self, response: Response) -> None:
-        """Read until anything of this response has come."""
-
-    @abstractmethod
-    async def leave(self, stream_id: int) -> None:
-        """Give up a response."""
-
-    async def read_head(self, response: Response) -> Response:
-        while not response.status:
-            assert not response.cut, "the connection was cut before the response"
-            await self.read_for(response)
-        return response
-
-    def reset(self) -> None:
-        """Close the connection with RST."""
-        self.stream.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
-        self.stream.socket.close()
-
-
-@final
-class Http1Client(Client):
+class Http1Client:
     """A keep-alive connection: one request after another."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        super().__init__(stream)
+        self.stream = stream
         self._h11 = h11.Connection(h11.CLIENT)
 
     async def request(
@@ -221,7 +183,7 @@ class Http1Client(Client):
         data += self._h11.send(h11.EndOfMessage()) or b""
         if not sent:
             await self.stream.send_all(data)
-        return await self.read_head(Response(self))
+        return await Response(self).read_head()
 
     async def read_for(self, response: Response) -> None:
         try:
@@ -237,19 +199,19 @@ class Http1Client(Client):
         else:
             response.complete = True
 
-    async def leave(self, stream_id: int = 0) -> None:
+    async def leave(self, _: int = 0) -> None:
         await self.stream.aclose()
 
 
-@final
-class Http2Client(Client):
+class Http2Client:
     """A connection by prior knowledge: many requests at once."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
-        super().__init__(stream)
+        self.stream = stream
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._h2.initiate_connection()
-        self._reading, self._writing = trio.Lock(), trio.Lock()
+        self._read: trio.Event | None = None
+        self._writing = trio.Lock()
         self._responses: dict[int, Response] = {}
 
     async def request(self, method: str = "GET", path: str = "/events") -> Response:
@@ -258,17 +220,24 @@ class Http2Client(Client):
         self._h2.send_headers(stream_id, list(head.items()), end_stream=True)
         response = self._responses[stream_id] = Response(self, stream_id)
         await self._flush()
-        return await self.read_head(response)
+        return await response.read_head()
 
     async def read_for(self, response: Response) -> None:
         def progress() -> tuple[int, int, bool]:
             return response.status, len(response.body), response.complete or response.cut
 
         seen = progress()
-        async with self._reading:
-            # Another's turn may have brought what this one waits for.
-            while progress() == seen:
+        while progress() == seen:
+            # One reads, for all who wait; then each looks whether it has what it waits for.
+            if self._read is not None:
+                await self._read.wait()
+                continue
+            read = self._read = trio.Event()
+            try:
                 await self._read_once()
+            finally:
+                self._read = None
+                read.set()
 
     async def leave(self, stream_id: int) -> None:
         self._h2.reset_stream(stream_id, h2.errors.ErrorCodes.CANCEL)
@@ -279,9 +248,8 @@ class Http2Client(Client):
             data = await self.stream.receive_some()
         except trio.BrokenResourceError:
             data = b""
-        if not data:
-            for response in self._responses.values():
-                response.cut = not response.complete
+        for response in () if data else self._responses.values():
+            response.cut = not response.complete
         for event in self._h2.receive_data(data):
             if isinstance(event, h2.events.ResponseReceived):
                 (_, status), *headers = event.headers
@@ -291,8 +259,12 @@ class Http2Client(Client):
                 self._responses[event.stream_id].take_body(event.data)
             elif isinstance(event, h2.events.StreamEnded):
                 self._responses[event.stream_id].complete = True
-        await self._flush()
+        with suppress(trio.BrokenResourceError):  # The next read tells.
+            await self._flush()
 
     async def _flush(self) -> None:
         async with self._writing:
             await self.stream.send_all(self._h2.data_to_send())
+
+
+Client = Http1Client | Http2Client

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from enum import Enum, StrEnum
+from enum import StrEnum
 from typing import Any
-from uuid import UUID
 
-import attrs
-import msgspec
 import pytest
 import trio
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
 from trio_sse.testing import open_event_stream
-
-
-@dataclass
-class DataPoint:
-    x: int
-
-
-@attrs.define
-class AttrsPoint:
-    x: int
-
-
-class StructPoint(msgspec.Struct):
-    x: int
-
-
-class Colour(Enum):
-    RED = "red"
 
 
 class Kind(StrEnum):
@@ -121,7 +97,7 @@ def test_only_the_broadcaster_itself_sends_a_reset(strict: bool) -> None:
 
 async def test_a_broadcaster_that_is_not_strict_sends_any_event() -> None:
     broadcaster = Broadcaster(strict=False)
-    with broadcaster.subscribe() as subscription:
+    async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("whatever", "x")
         assert subscription.receive_nowait() == ServerSentEvent("whatever", "x")
 
@@ -129,80 +105,11 @@ async def test_a_broadcaster_that_is_not_strict_sends_any_event() -> None:
 async def test_an_enum_member_and_its_value_are_the_same_event() -> None:
     broadcaster = Broadcaster()
     broadcaster.register_event(Kind.PRICE)
-    with broadcaster.subscribe() as subscription:
+    async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("price", "1")
         broadcaster.broadcast(Kind.PRICE, "2")
         wire = [subscription.receive_nowait().encode() for _ in range(2)]
     assert wire == [b"event: price\ndata: 1\n\n", b"event: price\ndata: 2\n\n"]
-
-
-# Serialising
-
-
-@pytest.mark.parametrize(
-    ("data", "text"),
-    [
-        ("as it is", "as it is"),
-        ("", ""),
-        ('"quoted"', '"quoted"'),
-        ("grün".encode(), "grün"),
-        (b"", ""),
-        (None, "null"),
-        (True, "true"),
-        (7, "7"),
-        (1.5, "1.5"),
-        ([1, "a"], '[1,"a"]'),
-        ({"a": {"b": None}}, '{"a":{"b":null}}'),
-        ((1, 2), "[1,2]"),
-        (DataPoint(1), '{"x":1}'),
-        (AttrsPoint(1), '{"x":1}'),
-        (StructPoint(1), '{"x":1}'),
-        (Colour.RED, '"red"'),
-        (Kind.PRICE, "price"),
-        (UUID(int=7), '"00000000-0000-0000-0000-000000000007"'),
-        (datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC), '"2026-01-02T03:04:05Z"'),
-    ],
-    ids=repr,
-)
-async def test_data_is_sent_as_text_or_json(data: object, text: str) -> None:
-    broadcaster = Broadcaster(strict=False)
-    with broadcaster.subscribe() as subscription:
-        broadcaster.broadcast("x", data)
-        assert subscription.receive_nowait() == ServerSentEvent("x", text)
-
-
-@pytest.mark.parametrize("dumps", [lambda _: "text", lambda _: b"text"], ids=["str", "bytes"])
-async def test_another_serialiser_may_give_text_or_bytes(
-    dumps: Callable[[object], str | bytes],
-) -> None:
-    broadcaster = Broadcaster(strict=False, dumps=dumps)
-    with broadcaster.subscribe() as subscription:
-        broadcaster.broadcast("x", {"any": "thing"})
-        assert subscription.receive_nowait().data == "text"
-
-
-@pytest.mark.parametrize(
-    ("event", "data", "error", "message"),
-    [
-        ("x", b"\xff", ValueError, r"UTF-8, got b'\\xff'"),
-        ("x", "a\ud800", ValueError, "lone surrogate"),
-        ("x", object(), TypeError, "object"),
-        ("x", {"a": object()}, TypeError, "object"),
-        ("a\nb", "", ValueError, "CR, LF or NUL"),
-        ("", "", ValueError, "must not be empty"),
-        (7, "", TypeError, "must be a str"),
-    ],
-)
-async def test_what_cannot_be_sent_raises_in_the_publisher_and_reaches_nobody(
-    event: Any, data: object, error: type[Exception], message: str
-) -> None:
-    broadcaster = Broadcaster(strict=False)
-    with broadcaster.subscribe() as subscription:
-        with pytest.raises(error, match=message):
-            broadcaster.broadcast(event, data)
-        with pytest.raises(trio.WouldBlock):
-            subscription.receive_nowait()
-    assert broadcaster.statistics().events_broadcast == 0
 
 
 # Broadcasting and pruning
@@ -210,9 +117,10 @@ async def test_what_cannot_be_sent_raises_in_the_publisher_and_reaches_nobody(
 
 async def test_broadcast_has_no_checkpoint() -> None:
     broadcaster = Broadcaster(1, strict=False)
-    with broadcaster.subscribe(), assert_no_checkpoints():
-        broadcaster.broadcast("x", "taken")
-        broadcaster.broadcast("x", "prunes")
+    async with broadcaster.subscribe():
+        with assert_no_checkpoints():
+            broadcaster.broadcast("x", "taken")
+            broadcaster.broadcast("x", "prunes")
 
 
 async def test_every_client_sees_the_same_order() -> None:
@@ -220,7 +128,7 @@ async def test_every_client_sees_the_same_order() -> None:
     seen: list[list[str | None]] = [[] for _ in range(5)]
 
     async def read(number: int) -> None:
-        with broadcaster.subscribe() as subscription:
+        async with broadcaster.subscribe() as subscription:
             seen[number].extend([(await subscription.receive()).data for _ in range(40)])
 
     async def publish(name: str) -> None:
@@ -240,7 +148,7 @@ async def test_every_client_sees_the_same_order() -> None:
 
 async def test_a_client_is_pruned_by_the_first_event_that_does_not_fit() -> None:
     broadcaster = Broadcaster(3, strict=False)
-    with broadcaster.subscribe():
+    async with broadcaster.subscribe():
         for number in range(3):
             broadcaster.broadcast("x", number)
         assert broadcaster.client_count == 1
@@ -250,7 +158,8 @@ async def test_a_client_is_pruned_by_the_first_event_that_does_not_fit() -> None
 
 async def test_pruning_one_client_costs_the_others_nothing() -> None:
     broadcaster = Broadcaster(2, strict=False)
-    with broadcaster.subscribe() as quick, broadcaster.subscribe(), broadcaster.subscribe() as last:
+    clients = (broadcaster.subscribe() for _ in range(3))
+    async with next(clients) as quick, next(clients), next(clients) as last:
         for number in range(5):
             broadcaster.broadcast("x", number)
             assert quick.receive_nowait().data == last.receive_nowait().data == str(number)
@@ -261,9 +170,10 @@ async def test_a_prune_is_counted_and_logged_once_at_info(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     broadcaster = Broadcaster(2, strict=False)
-    with caplog.at_level(logging.DEBUG), broadcaster.subscribe():
-        for number in range(9):
-            broadcaster.broadcast("x", number)
+    async with broadcaster.subscribe():
+        with caplog.at_level(logging.DEBUG):
+            for number in range(9):
+                broadcaster.broadcast("x", number)
     assert broadcaster.statistics().clients_pruned == 1
     assert caplog.record_tuples == [
         ("trio_sse", logging.INFO, "client pruned: its buffer of 2 events is full")
@@ -274,7 +184,7 @@ async def test_statistics_count_clients_streams_events_and_prunes(nursery: trio.
     broadcaster = Broadcaster(1, strict=False)
     stream = await open_event_stream(nursery, sse_app(broadcaster))
     stream.stall()
-    with broadcaster.subscribe() as subscription:
+    async with broadcaster.subscribe() as subscription:
         for number in range(3):
             broadcaster.broadcast("x", number)
             subscription.receive_nowait()
@@ -284,4 +194,4 @@ async def test_statistics_count_clients_streams_events_and_prunes(nursery: trio.
     assert (statistics.events_broadcast, statistics.clients_pruned) == (3, 1)
     assert (broadcaster.statistics().clients, broadcaster.client_count) == (0, 0)
     with pytest.raises(AttributeError):
-        statistics.clients = 5  # type: ignore[misc]  # pyright: ignore
+        statistics.clients = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]

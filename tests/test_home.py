@@ -21,7 +21,7 @@ def in_thread(function: Callable[[], object]) -> None:
     def run() -> None:
         try:
             function()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             errors.append(error)
 
     thread = Thread(target=run)
@@ -29,6 +29,11 @@ def in_thread(function: Callable[[], object]) -> None:
     thread.join()
     if errors:
         raise errors[0]
+
+
+async def subscribe_to(broadcaster: Broadcaster) -> Subscription:
+    await trio.lowlevel.checkpoint()
+    return broadcaster.subscribe()
 
 
 def test_without_clients_no_trio_is_needed() -> None:
@@ -48,7 +53,7 @@ def test_a_client_needs_trio() -> None:
     assert broadcaster.client_count == 0
 
 
-async def test_without_clients_any_thread_may_broadcast() -> None:
+def test_without_clients_any_thread_may_broadcast() -> None:
     broadcaster = Broadcaster(strict=False)
     in_thread(lambda: broadcaster.broadcast("x", "1"))
     assert broadcaster.statistics().events_broadcast == 1
@@ -56,7 +61,7 @@ async def test_without_clients_any_thread_may_broadcast() -> None:
 
 async def test_with_clients_another_thread_is_told_how_to_broadcast() -> None:
     broadcaster = Broadcaster(strict=False)
-    with broadcaster.subscribe() as subscription:
+    async with broadcaster.subscribe() as subscription:
         with pytest.raises(RuntimeError, match=FIX):
             await trio.to_thread.run_sync(broadcaster.broadcast, "x", "1")
         with pytest.raises(RuntimeError, match=FIX):
@@ -73,22 +78,23 @@ async def test_a_thread_broadcasts_through_trio() -> None:
     def publish() -> None:
         trio.from_thread.run_sync(broadcaster.broadcast, "x", "1")
 
-    with broadcaster.subscribe() as subscription:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, publish)
-            assert (await subscription.receive()).data == "1"
+    async with broadcaster.subscribe() as subscription, trio.open_nursery() as nursery:
+        nursery.start_soon(trio.to_thread.run_sync, publish)
+        assert (await subscription.receive()).data == "1"
 
 
 async def test_another_run_is_refused_while_there_are_clients() -> None:
     broadcaster = Broadcaster(strict=False)
 
     async def broadcast() -> None:
+        await trio.lowlevel.checkpoint()
         broadcaster.broadcast("x", "1")
 
     async def subscribe() -> None:
+        await trio.lowlevel.checkpoint()
         broadcaster.subscribe()
 
-    with broadcaster.subscribe() as subscription:
+    async with broadcaster.subscribe() as subscription:
         for function in (broadcast, subscribe):
             with pytest.raises(RuntimeError, match=r"another trio\.run"):
                 await trio.to_thread.run_sync(trio.run, function)
@@ -101,14 +107,14 @@ async def test_another_run_may_have_the_broadcaster_once_the_clients_are_gone() 
     broadcaster = Broadcaster(strict=False)
 
     async def subscribe_and_broadcast() -> str | None:
-        with broadcaster.subscribe() as subscription:
+        async with broadcaster.subscribe() as subscription:
             broadcaster.broadcast("x", "there")
             return (await subscription.receive()).data
 
-    with broadcaster.subscribe():
+    async with broadcaster.subscribe():
         pass
     assert await trio.to_thread.run_sync(trio.run, subscribe_and_broadcast) == "there"
-    with broadcaster.subscribe() as subscription:
+    async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("x", "here")
         assert subscription.receive_nowait().data == "here"
 
@@ -134,10 +140,7 @@ def test_one_broadcaster_serves_run_after_run() -> None:
 def test_clients_of_a_run_that_is_over_are_forgotten() -> None:
     broadcaster = Broadcaster(strict=False)
 
-    async def subscribe() -> Subscription:
-        return broadcaster.subscribe()
-
-    left_over = trio.run(subscribe)
+    left_over = trio.run(subscribe_to, broadcaster)
     broadcaster.broadcast("x", "to nobody")
     assert broadcaster.client_count == 0
     left_over.close()
@@ -147,10 +150,7 @@ def test_clients_of_a_run_that_is_over_are_forgotten() -> None:
 def test_after_a_run_the_broadcaster_can_be_closed_outside_of_trio() -> None:
     broadcaster = Broadcaster(strict=False)
 
-    async def subscribe() -> Subscription:
-        return broadcaster.subscribe()
-
-    left_over = trio.run(subscribe)
+    left_over = trio.run(subscribe_to, broadcaster)
     broadcaster.close()
     assert broadcaster.closed
     left_over.close()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from itertools import cycle, islice
 from pathlib import Path
 from subprocess import PIPE
@@ -15,6 +16,7 @@ from typing import Final
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
@@ -24,23 +26,16 @@ from .servers import PATIENCE, Client, Response, Server, serving, until
 Connect = Callable[[Server], Awaitable[Client]]
 Leave = Callable[[Client, Response], Awaitable[None]]
 
-BOTH_PROTOCOLS: Final = pytest.mark.parametrize(
-    "connect", [Server.http1, Server.http2], ids=["http1", "http2"]
-)
-
-#: Two requests in one segment.
-PIPELINED: Final = b"GET /events HTTP/1.1\r\nhost: testserver\r\naccept: text/event-stream\r\n\r\n" * 2
-
-MODULE: Final = """
-from trio_sse import Broadcaster, sse_app
+BOTH_PROTOCOLS: Final = pytest.mark.parametrize("connect", [Server.http1, Server.http2])
+REQUEST: Final = b"GET /events HTTP/1.1\r\nhost: testserver\r\naccept: text/event-stream\r\n\r\n"
+PROGRAM: Final = """from trio_sse import Broadcaster, sse_app
 
 broadcaster = Broadcaster(strict=False)
-events = sse_app(broadcaster)
 
 async def app(scope, receive, send):
     if scope.get("path") == "/publish":
         broadcaster.broadcast("tick", "from another process")
-    await events(scope, receive, send)
+    await sse_app(broadcaster)(scope, receive, send)
 """
 
 
@@ -51,40 +46,26 @@ def broadcaster() -> Broadcaster:
 
 @asynccontextmanager
 async def serving_every_door(broadcaster: Broadcaster) -> AsyncGenerator[list[Server]]:
-    async with AsyncExitStack() as stack:
-        doors: list[Door] = [sse_app, quart_door, starlette_door]
-        yield [await stack.enter_async_context(serving(door(broadcaster))) for door in doors]
+    whole, quart, route = (d(broadcaster) for d in (sse_app, quart_door, starlette_door))
+    async with serving(whole) as a, serving(quart) as b, serving(route) as c:
+        yield [a, b, c]
 
 
 async def collect(response: Response, into: list[str]) -> None:
     async for event in response:
-        into.append(event.data)
-
-
-async def fin(client: Client, _: Response) -> None:
-    await client.stream.aclose()
+        into.append(event.data)  # noqa: PERF401 (tests watch it grow)
 
 
 async def rst(client: Client, _: Response) -> None:
-    client.reset()
-    await trio.lowlevel.checkpoint()
-
-
-async def half_close(client: Client, _: Response) -> None:
-    await client.stream.send_eof()
-
-
-async def rst_stream(_: Client, response: Response) -> None:
-    await response.aclose()
+    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    await client.stream.aclose()
 
 
 WAYS_TO_LEAVE: Final[dict[str, tuple[Connect, Leave]]] = {
-    "http1 FIN": (Server.http1, fin),
-    "http1 RST": (Server.http1, rst),
-    "http1 half close": (Server.http1, half_close),
-    "http2 RST_STREAM": (Server.http2, rst_stream),
-    "http2 FIN": (Server.http2, fin),
-    "http2 RST": (Server.http2, rst),
+    "FIN": (Server.http1, lambda client, _: client.stream.aclose()),
+    "RST": (Server.http1, rst),
+    "half close": (Server.http1, lambda client, _: client.stream.send_eof()),
+    "RST_STREAM": (Server.http2, lambda _, response: response.aclose()),
 }
 
 
@@ -92,36 +73,34 @@ async def test_50_clients_of_every_door_and_protocol_get_each_of_1000_events_onc
     broadcaster: Broadcaster,
 ) -> None:
     received: list[list[str]] = [[] for _ in range(50)]
-    with trio.fail_after(PATIENCE):
-        async with serving_every_door(broadcaster) as servers, trio.open_nursery() as nursery:
-            shared = [await server.http2() for server in servers]
-            for number, into in enumerate(received):
-                own = await servers[number % 3].http1()
-                client = shared[number % 3] if number % 2 else own
-                nursery.start_soon(collect, await client.request(), into)
-            await until(lambda: broadcaster.client_count == 50)
-            for number in range(1000):
-                broadcaster.broadcast("tick", str(number))
-                if number % 100 == 99:
-                    await broadcaster.wait_all_taken()
-            broadcaster.close()
+    async with serving_every_door(broadcaster) as servers, trio.open_nursery() as nursery:
+        shared = [await server.http2() for server in servers]
+        for number, into in enumerate(received):
+            client = shared[number % 3] if number % 2 else await servers[number % 3].http1()
+            nursery.start_soon(collect, await client.request(), into)
+        await until(lambda: broadcaster.client_count == 50)
+        for number in range(1000):
+            broadcaster.broadcast("tick", str(number))
+            if number % 100 == 99:
+                await broadcaster.wait_all_taken()
+        broadcaster.close()
     assert received == [[str(number) for number in range(1000)]] * 50
-    assert broadcaster.statistics().streams == 0
 
 
-@pytest.mark.parametrize(("connect", "leave"), WAYS_TO_LEAVE.values(), ids=WAYS_TO_LEAVE.keys())
+@pytest.mark.parametrize("leave_by", WAYS_TO_LEAVE)
 async def test_a_client_that_leaves_is_noticed_and_the_others_read_on(
-    door: Door, broadcaster: Broadcaster, connect: Connect, leave: Leave
+    door: Door, broadcaster: Broadcaster, leave_by: str
 ) -> None:
+    connect, leave = WAYS_TO_LEAVE[leave_by]
     async with serving(door(broadcaster)) as server:
-        staying = await (await connect(server)).request()
         client = await connect(server)
         leaving = await client.request()
+        # A stream that is reset leaves the others of its connection alone.
+        staying = await (client if leave_by == "RST_STREAM" else await server.http1()).request()
         await until(lambda: broadcaster.client_count == 2)
-        left_at = trio.current_time()
-        await leave(client, leaving)
-        await until(lambda: broadcaster.client_count == 1)
-        assert trio.current_time() - left_at < 5
+        with trio.fail_after(5):
+            await leave(client, leaving)
+            await until(lambda: broadcaster.client_count == 1)
         broadcaster.broadcast("tick", "for those who stayed")
         assert (await staying.receive()).data == "for those who stayed"
 
@@ -129,10 +108,9 @@ async def test_a_client_that_leaves_is_noticed_and_the_others_read_on(
 async def test_1000_clients_that_come_and_go_leave_no_task_no_descriptor_and_no_client(
     broadcaster: Broadcaster,
 ) -> None:
-    def remains() -> tuple[int, int, int, int]:
+    def remains() -> tuple[int, int, int]:
         tasks = trio.lowlevel.current_statistics().tasks_living
-        descriptors = len(os.listdir("/proc/self/fd"))
-        return tasks, descriptors, broadcaster.client_count, broadcaster.statistics().streams
+        return tasks, len(os.listdir("/proc/self/fd")), broadcaster.statistics().streams
 
     async def come_and_go(servers: list[Server]) -> None:
         visits = zip(cycle(servers), cycle(WAYS_TO_LEAVE.values()), strict=False)
@@ -143,13 +121,14 @@ async def test_1000_clients_that_come_and_go_leave_no_task_no_descriptor_and_no_
             await leave(client, response)
             await client.stream.aclose()
 
-    with trio.fail_after(PATIENCE):
-        async with serving_every_door(broadcaster) as servers:
-            before = remains()
-            async with trio.open_nursery() as nursery:
-                for shift in range(4):
-                    nursery.start_soon(come_and_go, servers[shift % 3 :] + servers[: shift % 3])
-            await until(lambda: remains() == before)
+    async with serving_every_door(broadcaster) as servers:
+        await wait_all_tasks_blocked()
+        before = remains()
+        async with trio.open_nursery() as nursery:
+            for shift in range(4):
+                nursery.start_soon(come_and_go, servers[shift % 3 :] + servers[: shift % 3])
+        await until(lambda: remains() == before)
+        assert broadcaster.client_count == 0
 
 
 async def test_a_stalled_client_is_pruned_and_gets_its_backlog_while_the_others_miss_nothing(
@@ -157,44 +136,135 @@ async def test_a_stalled_client_is_pruned_and_gets_its_backlog_while_the_others_
 ) -> None:
     broadcaster = Broadcaster(buffer_size=8, strict=False)
     received: list[list[str]] = [[], [], []]
-    with trio.fail_after(PATIENCE):
-        async with serving(door(broadcaster)) as server, trio.open_nursery() as nursery:
-            stalled = await (await server.http1(receive_buffer=4096)).request()
-            for connect, into in zip([Server.http1, Server.http2, Server.http1], received, strict=True):
-                nursery.start_soon(collect, await (await connect(server)).request(), into)
-            await until(lambda: broadcaster.client_count == 4)
-            sent: list[str] = []
-            while broadcaster.client_count == 4:
-                sent.append(f"{len(sent)} {'x' * 100_000}")
-                broadcaster.broadcast("tick", sent[-1])
-                await until(lambda: received == [sent] * 3)
-            backlog = [event.data for event in await stalled.rest()]
-            assert backlog == sent[:-1]
-            broadcaster.close()
-    assert len(sent) > 8
+    sent: list[str] = []
+    async with serving(door(broadcaster)) as server, trio.open_nursery() as nursery:
+        stalled = await (await server.http1(receive_buffer=4096)).request()
+        others: list[Client] = [await server.http1(), await server.http1(), await server.http2()]
+        for client, into in zip(others, received, strict=True):
+            nursery.start_soon(collect, await client.request(), into)
+        await until(lambda: broadcaster.client_count == 4)
+        while broadcaster.client_count == 4:
+            sent.append(f"{len(sent)} {'x' * 100_000}")
+            broadcaster.broadcast("tick", sent[-1])
+            await until(lambda: received == [sent] * 3)
+        # It reads again: all that was queued before the event that found its buffer full.
+        assert [event.data for event in await stalled.rest()] == sent[:-1]
+        broadcaster.close()
     assert received == [sent] * 3
 
 
 @BOTH_PROTOCOLS
 async def test_a_head_request_is_answered_at_once_and_the_connection_serves_on(
-    door: Door, broadcaster: Broadcaster, connect: Connect
+    asgi_door: Door, broadcaster: Broadcaster, connect: Connect
 ) -> None:
-    with trio.fail_after(PATIENCE):
-        async with serving(door(broadcaster)) as server:
-            client = await connect(server)
-            head = await client.request("HEAD")
-            assert (head.status, head.headers["content-type"]) == (200, "text/event-stream")
-            assert await head.rest() == []
-            response = await client.request()
-            await until(lambda: broadcaster.client_count == 1)
-            broadcaster.broadcast("tick", "after the HEAD")
-            assert (await response.receive()).data == "after the HEAD"
+    async with serving(asgi_door(broadcaster)) as server:
+        client = await connect(server)
+        head = await client.request("HEAD")
+        assert (head.status, await head.rest()) == (200, [])
+        response = await client.request()
+        await until(lambda: broadcaster.client_count == 1)
+        broadcaster.broadcast("tick", "after the HEAD")
+        assert (await response.receive()).data == "after the HEAD"
 
 
 @BOTH_PROTOCOLS
 async def test_other_methods_are_refused(broadcaster: Broadcaster, connect: Connect) -> None:
-    with trio.fail_after(PATIENCE):
-        async with serving(sse_app(broadcaster)) as server:
-            response = await (await connect(server)).request("POST")
-            assert (response.status, response.headers["allow"]) == (405, "GET, HEAD")
+    async with serving(sse_app(broadcaster)) as server:
+        response = await (await connect(server)).request("POST")
+        assert (response.status, await response.rest()) == (405, [])
+
+
+async def test_the_body_of_a_get_request_is_drained_and_the_client_leaving_is_noticed(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with serving(door(broadcaster)) as server:
+        client = await server.http1()
+        response = await client.request(body=b"x" * 2_000_000)
+        await until(lambda: broadcaster.client_count == 1)
+        broadcaster.broadcast("tick", "after the body")
+        assert (await response.receive()).data == "after the body"
+        await client.stream.aclose()
+        await until(lambda: broadcaster.client_count == 0)
+
+
+async def test_a_pipelined_request_is_answered_when_the_stream_before_it_has_ended(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with serving(door(broadcaster)) as server:
+        client = await server.http1()
+        await client.stream.send_all(REQUEST + REQUEST)
+        first = await client.request(sent=True)
+        await until(lambda: broadcaster.client_count == 1)
+        broadcaster.broadcast("tick", "to the first")
+        broadcaster.close()
+        assert [event.data for event in await first.rest()] == ["to the first"]
+        second = await client.request(sent=True)
+        assert (second.status, await second.rest()) == (200, [])
+        assert second.body.startswith(b"retry: ")
+
+
+async def test_a_client_that_pipelined_and_left_is_noticed_by_the_heartbeat(door: Door) -> None:
+    broadcaster = Broadcaster(heartbeat_interval=0.02)
+    async with serving(door(broadcaster)) as server:
+        client = await server.http1()
+        await client.stream.send_all(REQUEST + REQUEST)
+        await client.request(sent=True)
+        await until(lambda: broadcaster.client_count == 1)
+        await client.stream.aclose()
+        await until(lambda: broadcaster.statistics().streams == 0)
+
+
+async def test_a_shutdown_that_closes_the_broadcaster_first_ends_every_stream_cleanly(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    close = broadcaster.aclose
+    async with serving(door(broadcaster), before_shutdown=close, graceful_timeout=3600) as server:
+        clients: list[Client] = [await server.http1(), await server.http1()]
+        # Quart sends its last chunk after aclose() has returned: too late for hypercorn's HTTP/2.
+        clients += [] if door is quart_door else [await server.http2()] * 3
+        responses = [await client.request() for client in clients]
+        await until(lambda: broadcaster.client_count == len(clients))
+        broadcaster.broadcast("tick", "the last")
+        server.shutdown.set()
+        for response in responses:
+            assert [event.data for event in await response.rest()] == ["the last"]
+
+
+async def test_a_stream_that_a_shutdown_cancels_still_gets_its_last_chunk_but_not_in_quart(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with serving(door(broadcaster), graceful_timeout=0.1) as server:
+        response = await (await server.http1()).request()
+        server.shutdown.set()
+        with pytest.raises(trio.BrokenResourceError) if door is quart_door else nullcontext():
             assert await response.rest() == []
+
+
+async def check_program(path: Path, signal_number: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server, descriptor = Server(listener.getsockname()[1]), listener.fileno()
+        command = f"hypercorn -k trio -b fd://{descriptor} --graceful-timeout 0 program:app"
+        arguments = [sys.executable, "-m", *command.split()]
+        process = await trio.lowlevel.open_process(
+            arguments, pass_fds=[descriptor], cwd=path, stderr=PIPE
+        )
+        try:
+            response = await (await server.http1()).request()
+            await (await server.http1()).request("HEAD", "/publish")
+            assert (await response.receive()).data == "from another process"
+            process.send_signal(signal_number)
+            assert await response.rest() == []
+            assert await process.wait() == 0
+        finally:
+            process.terminate()
+            server.close_connections()
+    assert process.stderr is not None
+    assert b"Traceback" not in b"".join([chunk async for chunk in process.stderr])
+
+
+async def test_the_hypercorn_command_serves_a_module_and_ends_on_a_signal(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(PROGRAM)
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(check_program, tmp_path, signal.SIGINT)
+            nursery.start_soon(check_program, tmp_path, signal.SIGTERM)

@@ -1,0 +1,178 @@
+"""How `sse_app` ends its responses, where it alone decides."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse import Broadcaster, sse_app
+from trio_sse.testing import EventStream, open_event_stream
+
+from .conftest import Door, Message, Tap, with_failing_send, with_plain_receive, with_stuck_send
+
+
+async def stalled_amid_an_event(
+    nursery: trio.Nursery, broadcaster: Broadcaster, app: Tap
+) -> EventStream:
+    stream = await open_event_stream(nursery, app)
+    stream.stall()
+    broadcaster.broadcast("x", "under way")
+    await wait_all_tasks_blocked()
+    return stream
+
+
+# The client
+
+
+async def test_a_client_that_leaves_gets_no_last_chunk(nursery: trio.Nursery) -> None:
+    app = Tap(sse_app(Broadcaster()))
+    stream = await open_event_stream(nursery, app)
+    stream.disconnect()
+    await app.finished.wait()
+    assert [message["type"] for message in app.sent] == ["http.response.start"]
+
+
+async def test_what_a_client_sends_is_drained(nursery: trio.Nursery) -> None:
+    broadcaster = Broadcaster(strict=False)
+    sent: list[Message] = []
+    to_app, receive = trio.open_memory_channel[Message](0)
+
+    async def send(message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message)
+
+    scope: Message = {"type": "http", "method": "GET", "headers": []}
+    nursery.start_soon(sse_app(broadcaster), scope, receive.receive, send)
+    with trio.fail_after(1):
+        for _ in range(1_000):
+            await to_app.send({"type": "http.request", "body": b"x" * 1_000, "more_body": True})
+    assert broadcaster.client_count == 1
+    await to_app.send({"type": "http.disconnect"})
+    await wait_all_tasks_blocked()
+    assert broadcaster.client_count == 0
+    assert len(sent) == 1
+
+
+# Errors of `send`
+
+
+@pytest.mark.parametrize("after", [0, 1, 2], ids=["head", "first event", "second event"])
+async def test_an_oserror_from_send_is_a_client_that_has_left(after: int) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = Tap(with_failing_send(sse_app(broadcaster), ConnectionResetError(), after=after))
+    async with trio.open_nursery() as nursery:
+        if after:
+            await open_event_stream(nursery, app)
+            for _ in range(3):
+                broadcaster.broadcast("x", "1")
+                await wait_all_tasks_blocked()
+        else:
+            with pytest.raises(trio.BrokenResourceError, match="without a response"):
+                await open_event_stream(nursery, app)
+    assert app.finished.is_set()
+    assert len(app.sent) == after
+    assert broadcaster.client_count == broadcaster.statistics().streams == 0
+
+
+async def test_an_oserror_from_the_last_chunk_is_a_client_that_has_left(
+    nursery: trio.Nursery,
+) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = Tap(with_failing_send(sse_app(broadcaster), BrokenPipeError(), after=1))
+    await open_event_stream(nursery, app)
+    broadcaster.close()
+    await app.finished.wait()
+    assert broadcaster.statistics().streams == 0
+
+
+async def test_an_error_after_the_head_is_no_clean_end() -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = Tap(with_failing_send(sse_app(broadcaster), LookupError("oops"), after=2))
+    with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await open_event_stream(nursery, app)
+            for _ in range(3):
+                broadcaster.broadcast("x", "1")
+                await wait_all_tasks_blocked()
+    assert not app.ended
+    assert broadcaster.client_count == broadcaster.statistics().streams == 0
+
+
+# Cancellation
+
+
+async def test_a_cancelled_idle_stream_ends_cleanly(
+    asgi_door: Door, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, asgi_door(Broadcaster()))
+        nursery.cancel_scope.cancel()
+    assert stream.complete
+    assert trio.current_time() == 0
+
+
+async def test_a_cancelled_stream_behind_any_receive_ends_cleanly() -> None:
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, with_plain_receive(sse_app(Broadcaster())))
+        nursery.cancel_scope.cancel()
+    assert stream.complete
+
+
+async def test_a_stream_cancelled_amid_an_event_is_cut(
+    asgi_door: Door, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster(strict=False)
+    async with trio.open_nursery() as nursery:
+        app = Tap(asgi_door(broadcaster))
+        stream = await stalled_amid_an_event(nursery, broadcaster, app)
+        nursery.cancel_scope.cancel()
+    assert not stream.complete
+    assert app.sent[-1].get("more_body")
+    assert trio.current_time() == 0
+    with pytest.raises(trio.BrokenResourceError, match="cut off"):
+        await stream.receive()
+
+
+async def test_last_words_that_block_are_given_up_after_half_a_second(
+    asgi_door: Door, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, asgi_door(Broadcaster()))
+        stream.stall()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() == 0.5
+    assert not stream.complete
+
+
+async def test_a_last_chunk_that_blocks_waits_for_the_client(
+    asgi_door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster()
+    stream = await open_event_stream(nursery, asgi_door(broadcaster))
+    stream.stall()
+    broadcaster.close()
+    await trio.sleep(1_000)
+    assert broadcaster.statistics().streams == 1
+    stream.resume()
+    await wait_all_tasks_blocked()
+    assert stream.complete
+    assert broadcaster.statistics().streams == 0
+
+
+@pytest.mark.parametrize("what", ["event", "last chunk"])
+async def test_a_client_that_leaves_frees_a_send_that_never_returns(
+    what: str, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = Tap(with_stuck_send(sse_app(broadcaster)))
+    stream = await open_event_stream(nursery, app)
+    if what == "event":
+        broadcaster.broadcast("x", "1")
+    else:
+        broadcaster.close()
+    await wait_all_tasks_blocked()
+    stream.disconnect()
+    await app.finished.wait()
+    assert trio.current_time() == 0
+    assert len(app.sent) == 1

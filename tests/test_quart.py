@@ -1,0 +1,153 @@
+"""What only Quart-Trio has: views, hooks, its own timeout, and bodies that outlive a view."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import quart
+import trio
+from quart_trio import QuartTrio
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from trio_sse import Broadcaster, sse_route
+from trio_sse.testing import open_event_stream
+
+from .conftest import Tap, quart_door, with_scope
+
+
+def app_streaming(broadcaster: Broadcaster) -> QuartTrio:
+    """Return an app whose view checks a token, then streams."""
+    app = QuartTrio(__name__)
+
+    @app.get("/events")
+    async def events() -> Any:
+        if quart.request.args.get("token") != "right":
+            return "who are you?", 403
+        return await broadcaster.stream(quart.request)
+
+    return app
+
+
+def request_context() -> Any:
+    app: Any = QuartTrio(__name__)
+    return app.test_request_context("/events")
+
+
+async def test_one_app_may_have_several_routes(nursery: trio.Nursery) -> None:
+    app = QuartTrio(__name__)
+    broadcasters = [Broadcaster(strict=False) for _ in range(3)]
+    for number, broadcaster in enumerate(broadcasters):
+        app.add_url_rule(f"/{number}", view_func=sse_route(broadcaster))
+    app.add_url_rule("/again", view_func=sse_route(broadcasters[0]))
+    paths = ["/0", "/1", "/2", "/again"]
+    streams = [await open_event_stream(nursery, app, path) for path in paths]
+    await wait_all_tasks_blocked()
+    for number, broadcaster in enumerate(broadcasters):
+        broadcaster.broadcast("x", number)
+    assert [(await stream.receive()).data for stream in streams] == ["0", "1", "2", "0"]
+    assert broadcasters[0].client_count == 2
+
+
+async def test_a_route_may_have_an_endpoint_name_of_its_own(nursery: trio.Nursery) -> None:
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", "live", view_func=sse_route(Broadcaster()))
+    assert (await open_event_stream(nursery, app)).status == 200
+
+
+async def test_a_view_may_check_before_it_streams(nursery: trio.Nursery) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = app_streaming(broadcaster)
+    refused = await open_event_stream(nursery, app, "/events?token=wrong")
+    await wait_all_tasks_blocked()
+    assert (refused.status, refused.raw_bytes) == (403, b"who are you?")
+    assert broadcaster.client_count == 0
+    admitted = await open_event_stream(nursery, app, "/events?token=right")
+    await wait_all_tasks_blocked()
+    broadcaster.broadcast("x", "1")
+    assert (await admitted.receive()).data == "1"
+
+
+async def test_stream_checkpoints_and_returns_a_response() -> None:
+    async with request_context():
+        with assert_checkpoints():
+            response = await Broadcaster().stream(quart.request)
+    assert isinstance(response, quart.Response)
+
+
+async def test_a_response_that_is_never_sent_registers_nobody() -> None:
+    broadcaster = Broadcaster()
+    async with request_context():
+        await broadcaster.stream(quart.request)
+    assert broadcaster.client_count == broadcaster.statistics().streams == 0
+
+
+async def test_a_stream_outlives_quarts_response_timeout(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster))
+    assert app.config["RESPONSE_TIMEOUT"] == 60
+    stream = await open_event_stream(nursery, app)
+    await trio.sleep(3600.5)
+    broadcaster.broadcast("x", "still there")
+    assert (await stream.receive()).data == "still there"
+    assert stream.comments == ["heartbeat"] * 240
+
+
+async def test_hooks_may_add_headers(nursery: trio.Nursery) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = app_streaming(broadcaster)
+
+    @app.after_request
+    async def allow(response: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        response.headers["access-control-allow-origin"] = "*"
+        return response
+
+    stream = await open_event_stream(nursery, app, "/events?token=right")
+    await wait_all_tasks_blocked()
+    assert stream.headers["access-control-allow-origin"] == "*"
+    broadcaster.broadcast("x", "1")
+    assert (await stream.receive()).data == "1"
+
+
+async def test_another_method_is_refused_by_quart(nursery: trio.Nursery) -> None:
+    answer = await open_event_stream(nursery, with_scope(quart_door(Broadcaster()), method="POST"))
+    assert answer.status == 405
+    assert {"GET", "HEAD"} <= set(answer.headers["allow"].split(", "))
+
+
+async def test_a_cancelled_server_cuts_the_stream() -> None:
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, quart_door(Broadcaster()))
+        nursery.cancel_scope.cancel()
+    assert not stream.complete
+
+
+async def test_a_cancelled_aclose_ends_an_idle_stream_cleanly(nursery: trio.Nursery) -> None:
+    broadcaster = Broadcaster()
+    stream = await open_event_stream(nursery, quart_door(broadcaster))
+    with trio.move_on_after(0):
+        await broadcaster.aclose()
+    await wait_all_tasks_blocked()
+    assert stream.complete
+    assert broadcaster.statistics().streams == 0
+
+
+async def test_a_cancelled_aclose_cuts_a_stream_amid_an_event(autojump_clock: MockClock) -> None:
+    """The error is what keeps Quart from adding the last chunk of a clean end."""
+    broadcaster = Broadcaster(strict=False)
+    app = Tap(quart_door(broadcaster))
+    with pytest.RaisesGroup(trio.BrokenResourceError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            stream = await open_event_stream(nursery, app)
+            stream.stall()
+            broadcaster.broadcast("x", "1")
+            await wait_all_tasks_blocked()
+            with trio.move_on_after(3):
+                await broadcaster.aclose()
+    assert trio.current_time() == 3
+    assert not app.ended
+    assert broadcaster.statistics().streams == 0

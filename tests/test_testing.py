@@ -1,0 +1,218 @@
+"""`open_event_stream` itself, against apps of a few lines."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
+
+from trio_sse.testing import open_event_stream
+
+from .conftest import Message, Receive, Send, Tap
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def chunk(body: bytes, *, last: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not last}
+
+
+def app_sending(*messages: Message) -> Tap:
+    """Return an app that sends these messages and returns."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return Tap(app)
+
+
+def app_streaming(count: int) -> Tap:
+    """Return an app that sends numbered events, then waits for the client to leave."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send(START)
+        for number in range(count):
+            await send(chunk(b"data: %d\n\n" % number))
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    return Tap(app)
+
+
+def app_waiting(*bodies: bytes) -> tuple[Tap, trio.Event]:
+    """Return an app that sends a head and, once the event is set, these bodies and the end."""
+    go = trio.Event()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send(START)
+        await go.wait()
+        for body in bodies:
+            await send(chunk(body))
+        await send(chunk(b"", last=True))
+
+    return Tap(app), go
+
+
+# The response
+
+
+async def test_it_returns_when_the_head_is_there(nursery: trio.Nursery) -> None:
+    headers = [(b"Content-Type", b"text/event-stream")]
+    head = {"type": "http.response.start", "status": 418, "headers": headers}
+    stream = await open_event_stream(nursery, app_sending(head, chunk(b"", last=True)))
+    assert stream.status == 418
+    assert stream.headers == {"content-type": "text/event-stream"}
+
+
+async def test_a_head_without_headers_has_none(nursery: trio.Nursery) -> None:
+    head = {"type": "http.response.start", "status": 204}
+    stream = await open_event_stream(nursery, app_sending(head, {"type": "http.response.body"}))
+    await wait_all_tasks_blocked()
+    assert stream.headers == {}
+    assert stream.complete
+
+
+async def test_events_are_read_with_a_loop_up_to_the_clean_end(nursery: trio.Nursery) -> None:
+    app = app_sending(
+        START, chunk(b"id: 7\nevent: a\ndata: 1\n\ndata: 2\n\n"), chunk(b"", last=True)
+    )
+    stream = await open_event_stream(nursery, app)
+    events = [(event.event, event.data, event.id) async for event in stream]
+    assert events == [("a", "1", "7"), ("message", "2", "7")]
+    assert stream.complete
+    with pytest.raises(trio.EndOfChannel):
+        await stream.receive()
+
+
+# The request
+
+
+async def test_the_app_sees_an_ordinary_request(nursery: trio.Nursery) -> None:
+    seen: dict[str, Any] = {}
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        seen.update(scope, first=await receive())
+        await send(START)
+
+    await open_event_stream(
+        nursery, app, "/caf%C3%A9/live?last=1&x=%20", headers=[("X-One", "1"), ("Accept", "*/*")]
+    )
+    assert (seen["type"], seen["method"], seen["http_version"]) == ("http", "GET", "1.1")
+    assert (seen["path"], seen["raw_path"]) == ("/café/live", b"/caf%C3%A9/live")
+    assert seen["query_string"] == b"last=1&x=%20"
+    assert dict(seen["headers"]) == {b"host": b"testserver", b"accept": b"*/*", b"x-one": b"1"}
+    assert seen["first"] == {"type": "http.request", "body": b"", "more_body": False}
+
+
+# The end
+
+
+async def test_disconnect_tells_the_app_once(nursery: trio.Nursery) -> None:
+    app = app_streaming(1)
+    stream = await open_event_stream(nursery, app)
+    await wait_all_tasks_blocked()
+    stream.disconnect()
+    stream.disconnect()
+    await app.finished.wait()
+    assert [event.data async for event in stream] == ["0"]
+    assert not stream.complete
+
+
+async def test_what_is_sent_after_a_disconnect_goes_nowhere(nursery: trio.Nursery) -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send(START)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        await send(chunk(b"data: 1\n\n", last=True))
+
+    tap = Tap(app)
+    stream = await open_event_stream(nursery, tap)
+    stream.disconnect()
+    await tap.finished.wait()
+    assert (stream.raw_bytes, stream.complete) == (b"", False)
+    with pytest.raises(trio.EndOfChannel):
+        await stream.receive()
+
+
+async def test_aclose_disconnects_and_checkpoints(nursery: trio.Nursery) -> None:
+    app = app_streaming(0)
+    async with await open_event_stream(nursery, app) as stream:
+        assert not app.finished.is_set()
+    await app.finished.wait()
+    with assert_checkpoints():
+        await stream.aclose()
+
+
+async def test_a_response_without_its_last_chunk_is_cut(nursery: trio.Nursery) -> None:
+    stream = await open_event_stream(nursery, app_sending(START, chunk(b"data: 1\n\n")))
+    assert (await stream.receive()).data == "1"
+    with pytest.raises(trio.BrokenResourceError, match="cut off before its end"):
+        await stream.receive()
+    assert not stream.complete
+
+
+async def test_an_app_without_a_response_is_an_error_of_the_call(nursery: trio.Nursery) -> None:
+    with pytest.raises(trio.BrokenResourceError, match="returned without a response"):
+        await open_event_stream(nursery, app_sending())
+
+
+async def raising(scope: Message, receive: Receive, send: Send) -> None:
+    await trio.lowlevel.checkpoint()
+    raise LookupError("oops")
+
+
+async def raising_later(scope: Message, receive: Receive, send: Send) -> None:
+    await send(START)
+    await raising(scope, receive, send)
+
+
+async def test_an_error_before_the_head_is_raised_by_the_call(nursery: trio.Nursery) -> None:
+    with pytest.raises(LookupError, match="oops"):
+        await open_event_stream(nursery, raising)
+
+
+async def test_a_later_error_reaches_the_nursery() -> None:
+    with pytest.RaisesGroup(LookupError):
+        async with trio.open_nursery() as nursery:
+            await open_event_stream(nursery, raising_later)
+
+
+# Stalling
+
+
+async def test_a_stalled_client_holds_up_the_next_send(nursery: trio.Nursery) -> None:
+    app, go = app_waiting(b"data: 1\n\n", b"data: 2\n\n")
+    stream = await open_event_stream(nursery, app)
+    stream.stall()
+    go.set()
+    await wait_all_tasks_blocked()
+    assert (len(app.sent), stream.raw_bytes) == (2, b"")
+    stream.resume()
+    assert [event.data async for event in stream] == ["1", "2"]
+
+
+async def test_a_stalled_client_that_leaves_holds_nobody_up(nursery: trio.Nursery) -> None:
+    app, go = app_waiting(b"data: 1\n\n")
+    stream = await open_event_stream(nursery, app)
+    stream.stall()
+    go.set()
+    await wait_all_tasks_blocked()
+    stream.disconnect()
+    await app.finished.wait()
+    assert stream.raw_bytes == b""
+
+
+async def test_receive_waits_for_the_next_event(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send(START)
+        await trio.sleep(3)
+        await send(chunk(b"data: 1\n\n", last=True))
+
+    stream = await open_event_stream(nursery, app)
+    assert (await stream.receive()).data == "1"
+    assert trio.current_time() == 3
