@@ -70,7 +70,7 @@ async def test_d05_a_mass_disconnect_is_no_slower_than_the_mass_connect() -> Non
         client.close()
     disconnected = time.process_time()
     assert broadcaster.client_count == 0
-    assert disconnected - connected < 2 * (connected - start)
+    assert disconnected - connected < 5 * (connected - start)  # With a list: thirty times.
 
 
 async def test_d06_a_cancelled_stream_does_not_swallow_the_cancellation() -> None:
