@@ -195,3 +195,24 @@ async def test_statistics_count_clients_streams_events_and_prunes(nursery: trio.
     assert (broadcaster.statistics().clients, broadcaster.client_count) == (0, 0)
     with pytest.raises(AttributeError):
         statistics.clients = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
+
+
+async def test_a_logging_handler_may_broadcast(caplog: pytest.LogCaptureFixture) -> None:
+    """Who shows the log in a browser broadcasts what a prune logs, amid that broadcast."""
+    broadcaster = Broadcaster(1, strict=False)
+
+    class ToBrowsers(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            broadcaster.broadcast("log", record.getMessage())
+
+    handler = ToBrowsers()
+    logging.getLogger("trio_sse").addHandler(handler)
+    try:
+        with caplog.at_level(logging.INFO, "trio_sse"):
+            async with broadcaster.subscribe(), broadcaster.subscribe():
+                broadcaster.broadcast("x", "1")
+                broadcaster.broadcast("x", "2")
+                assert broadcaster.client_count == 0
+    finally:
+        logging.getLogger("trio_sse").removeHandler(handler)
+    assert broadcaster.statistics().clients_pruned == 2

@@ -9,7 +9,16 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import Door, Message, Tap, with_failing_send, with_plain_receive, with_stuck_send
+from .conftest import (
+    Door,
+    Message,
+    Receive,
+    Send,
+    Tap,
+    with_failing_send,
+    with_plain_receive,
+    with_stuck_send,
+)
 
 
 async def stalled_amid_an_event(
@@ -23,6 +32,35 @@ async def stalled_amid_an_event(
 
 
 # The client
+
+
+async def test_nothing_is_sent_once_the_app_knows_that_the_client_has_left() -> None:
+    """The event and the client's leaving come in the same moment; Trio chooses who acts first."""
+    too_late: list[Message] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        left = False
+
+        async def watched_receive() -> Message:
+            nonlocal left
+            message = await receive()
+            left = message["type"] == "http.disconnect"
+            return message
+
+        async def watched_send(message: Message) -> None:
+            if left:
+                too_late.append(message)
+            await send(message)
+
+        await sse_app(broadcaster)(scope, watched_receive, watched_send)
+
+    for _ in range(50):
+        broadcaster = Broadcaster(strict=False)
+        async with trio.open_nursery() as nursery:
+            stream = await open_event_stream(nursery, app)
+            broadcaster.broadcast("x", "1")
+            stream.disconnect()
+    assert too_late == []
 
 
 async def test_a_client_that_leaves_gets_no_last_chunk(nursery: trio.Nursery) -> None:
@@ -97,6 +135,24 @@ async def test_an_error_after_the_head_is_no_clean_end() -> None:
                 await wait_all_tasks_blocked()
     assert not app.ended
     assert broadcaster.client_count == broadcaster.statistics().streams == 0
+
+
+async def test_an_error_of_receive_is_no_clean_end() -> None:
+    fail = trio.Event()
+
+    async def app(scope: Message, _: Receive, send: Send) -> None:
+        await sse_app(Broadcaster())(scope, receive, send)
+
+    async def receive() -> Message:
+        await fail.wait()
+        raise LookupError("oops")
+
+    tap = Tap(app)
+    with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
+        async with trio.open_nursery() as nursery:
+            await open_event_stream(nursery, tap)
+            fail.set()
+    assert not tap.ended
 
 
 # Cancellation

@@ -19,8 +19,9 @@ ROOMS: Final = {path.stem: ast.parse(path.read_text("utf-8")) for path in ROOT.g
 
 #: Each room may import only rooms named before it.
 ORDER: Final = (
-    *("_event", "_home", "_negotiation", "_subscription", "_broadcaster", "_delivery", "_asgi"),
-    *("__init__", "quart", "hypercorn", "testing"),
+    *("_event", "_home", "_negotiation", "_heartbeat", "_subscription", "_broadcaster"),
+    *("_chunks", "_direct", "_carried", "_delivery", "_asgi", "__init__"),
+    *("quart", "_http2", "_connection", "hypercorn", "testing"),
     *("_demo", "_lines", "_program", "_cli", "__main__"),
 )
 
@@ -28,7 +29,7 @@ ORDER: Final = (
 EXTRAS: Final = {
     "quart": {"quart"},
     "quart_trio": set[str](),
-    "hypercorn": {"hypercorn", "_program"},
+    "hypercorn": {"hypercorn", "_connection", "_http2", "_program"},
     "httpx_sse": {"testing"},
     "psutil": {"_demo"},
 }
@@ -149,9 +150,10 @@ def test_the_rooms_of_the_extras_do_not_know_each_other(room: str) -> None:
     assert not neighbours(room) & {"quart", "hypercorn", "testing"}
 
 
-@pytest.mark.parametrize("room", ["hypercorn", "testing"])
-def test_what_serves_any_app_knows_no_other_room(room: str) -> None:
-    assert neighbours(room) == set()
+def test_what_tests_or_serves_any_app_knows_no_broadcaster() -> None:
+    assert neighbours("testing") == set()
+    assert neighbours("hypercorn") == {"_connection"}
+    assert neighbours("_connection") == {"_carried", "_direct", "_http2"}
 
 
 def functions_that_yield(tree: Node) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

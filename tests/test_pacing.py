@@ -75,7 +75,7 @@ async def test_a_publisher_waits_for_a_client_until(
         assert done.is_set()
 
 
-@pytest.mark.parametrize("position", [0], ids=["first"])
+@pytest.mark.parametrize("position", [0, 1], ids=["first", "second"])
 @pytest.mark.parametrize("release", RELEASES.values(), ids=RELEASES)
 async def test_while_a_publisher_waits_for_one_client_another_releases_it_too_when(
     release: Release, position: int, nursery: trio.Nursery
@@ -89,6 +89,19 @@ async def test_while_a_publisher_waits_for_one_client_another_releases_it_too_wh
         done = await start_waiting(nursery, broadcaster)
         release(broadcaster, released)
         drain(reader)
+        await wait_all_tasks_blocked()
+        assert done.is_set()
+
+
+async def test_what_others_broadcast_meanwhile_does_not_hold_a_publisher_up(
+    nursery: trio.Nursery,
+) -> None:
+    broadcaster = Broadcaster(2, strict=False)
+    async with broadcaster.subscribe() as client:
+        broadcaster.broadcast("x", "before")
+        done = await start_waiting(nursery, broadcaster)
+        broadcaster.broadcast("x", "after")
+        client.receive_nowait()
         await wait_all_tasks_blocked()
         assert done.is_set()
 

@@ -113,6 +113,22 @@ async def test_hooks_may_add_headers(nursery: trio.Nursery) -> None:
     assert (await stream.receive()).data == "1"
 
 
+async def test_a_broadcaster_that_closes_between_the_view_and_the_body_ends_the_stream_cleanly(
+    nursery: trio.Nursery,
+) -> None:
+    broadcaster = Broadcaster()
+    app = app_streaming(broadcaster)
+
+    @app.after_request
+    async def close(response: Any) -> Any:
+        await broadcaster.aclose()
+        return response
+
+    stream = await open_event_stream(nursery, app, "/events?token=right")
+    await wait_all_tasks_blocked()
+    assert (stream.status, stream.complete) == (200, True)
+
+
 async def test_another_method_is_refused_by_quart(nursery: trio.Nursery) -> None:
     answer = await open_event_stream(nursery, with_scope(quart_door(Broadcaster()), method="POST"))
     assert answer.status == 405

@@ -155,9 +155,9 @@ async def test_a_stalled_client_is_pruned_and_gets_its_backlog_while_the_others_
 
 @BOTH_PROTOCOLS
 async def test_a_head_request_is_answered_at_once_and_the_connection_serves_on(
-    asgi_door: Door, broadcaster: Broadcaster, connect: Connect
+    door: Door, broadcaster: Broadcaster, connect: Connect
 ) -> None:
-    async with serving(asgi_door(broadcaster)) as server:
+    async with serving(door(broadcaster)) as server:
         client = await connect(server)
         head = await client.request("HEAD")
         assert (head.status, await head.rest()) == (200, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -60,11 +61,11 @@ def app_waiting(*bodies: bytes) -> tuple[Tap, trio.Event]:
 
 
 async def test_it_returns_when_the_head_is_there(nursery: trio.Nursery) -> None:
-    headers = [(b"Content-Type", b"text/event-stream")]
+    headers = [(b"Content-Type", b"text/event-stream"), (b"X-Latin", b"\xe4")]
     head = {"type": "http.response.start", "status": 418, "headers": headers}
     stream = await open_event_stream(nursery, app_sending(head, chunk(b"", last=True)))
     assert stream.status == 418
-    assert stream.headers == {"content-type": "text/event-stream"}
+    assert stream.headers == {"content-type": "text/event-stream", "x-latin": "ä"}
 
 
 async def test_a_head_without_headers_has_none(nursery: trio.Nursery) -> None:
@@ -105,6 +106,17 @@ async def test_the_app_sees_an_ordinary_request(nursery: trio.Nursery) -> None:
     assert seen["query_string"] == b"last=1&x=%20"
     assert dict(seen["headers"]) == {b"host": b"testserver", b"accept": b"*/*", b"x-one": b"1"}
     assert seen["first"] == {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def test_a_request_header_may_be_repeated(nursery: trio.Nursery) -> None:
+    seen: list[bytes] = []
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        seen.extend(value for name, value in scope["headers"] if name == b"cookie")
+        await send(START)
+
+    await open_event_stream(nursery, app, headers=[("cookie", "a=1"), ("cookie", "b=2")])
+    assert seen == [b"a=1", b"b=2"]
 
 
 # The end
@@ -194,6 +206,18 @@ async def test_a_stalled_client_holds_up_the_next_send(nursery: trio.Nursery) ->
     assert [event.data async for event in stream] == ["1", "2"]
 
 
+async def test_resuming_once_is_enough_after_stalling_twice(nursery: trio.Nursery) -> None:
+    app, go = app_waiting(b"data: 1\n\n")
+    stream = await open_event_stream(nursery, app)
+    stream.stall()
+    go.set()
+    await wait_all_tasks_blocked()
+    stream.stall()
+    stream.resume()
+    await wait_all_tasks_blocked()
+    assert stream.complete
+
+
 async def test_a_stalled_client_that_leaves_holds_nobody_up(nursery: trio.Nursery) -> None:
     app, go = app_waiting(b"data: 1\n\n")
     stream = await open_event_stream(nursery, app)
@@ -203,6 +227,16 @@ async def test_a_stalled_client_that_leaves_holds_nobody_up(nursery: trio.Nurser
     stream.disconnect()
     await app.finished.wait()
     assert stream.raw_bytes == b""
+
+
+async def test_a_client_that_has_left_cannot_stall(nursery: trio.Nursery) -> None:
+    app, go = app_waiting(b"data: 1\n\n")
+    stream = await open_event_stream(nursery, app)
+    stream.disconnect()
+    stream.stall()
+    go.set()
+    await wait_all_tasks_blocked()
+    assert app.finished.is_set()
 
 
 async def test_receive_waits_for_the_next_event(
@@ -216,3 +250,14 @@ async def test_receive_waits_for_the_next_event(
     stream = await open_event_stream(nursery, app)
     assert (await stream.receive()).data == "1"
     assert trio.current_time() == 3
+
+
+async def test_it_returns_though_somebody_never_rests(nursery: trio.Nursery) -> None:
+    async def busy() -> None:
+        for _ in itertools.count():
+            await trio.lowlevel.checkpoint()
+
+    nursery.start_soon(busy)
+    with trio.fail_after(1):
+        stream = await open_event_stream(nursery, app_streaming(0))
+    assert stream.status == 200

@@ -43,8 +43,7 @@ async def test_an_event_without_its_empty_line_is_none() -> None:
 @pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
 async def test_the_bytes_may_be_cut_anywhere(end: str) -> None:
     lines = [
-        "\ufeff",
-        ": grün",
+        "\ufeff: grün",
         "id: ä",
         "event: €",
         "data: 😀",

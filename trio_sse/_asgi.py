@@ -11,7 +11,9 @@ from collections.abc import Iterable
 from typing import Final, final
 
 from ._broadcaster import Broadcaster
+from ._carried import Carried
 from ._delivery import Delivery, Message, Receive, Scope, Send
+from ._direct import EXTENSION
 from ._negotiation import Answer, negotiate
 
 _Headers = Iterable[tuple[str | bytes, str | bytes]]
@@ -66,10 +68,13 @@ class SSEApp:
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
         accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
-        answer = negotiate(scope["method"], accept, closing=self._broadcaster.closed)
+        carried = Carried.of(scope)
+        closing = self._broadcaster.closed or carried.closing
+        answer = negotiate(scope["method"], accept, closing=closing)
         if answer.streams:
-            with self._broadcaster.open_stream() as client, client.cancel_scope:
-                delivery = Delivery(client, send, self._broadcaster.heartbeat_interval)
+            with self._broadcaster.open_stream() as client, carried.carry(client):
+                door = scope.get("extensions", {}).get(EXTENSION)
+                delivery = Delivery(client, send, self._broadcaster.heartbeat_interval, door)
                 await delivery.run(self._head(answer), receive)
         else:
             await send(self._head(answer))

@@ -44,6 +44,9 @@ class BroadcasterStatistics:
     clients: int
     """Clients that get the next broadcast."""
 
+    clients_direct: int
+    """Those of them that are written to directly, past ASGI's `send`."""
+
     streams: int
     """Responses under way, those of pruned clients that still take their backlog included."""
 
@@ -132,6 +135,7 @@ class Broadcaster(trio.abc.AsyncResource):
         """Return what the broadcaster has done and holds."""
         return BroadcasterStatistics(
             clients=len(self._clients),
+            clients_direct=sum(client.waker is not None for client in self._clients),
             streams=len(self._streams),
             events_broadcast=self._events_broadcast,
             clients_pruned=self._clients_pruned,
@@ -187,7 +191,12 @@ class Broadcaster(trio.abc.AsyncResource):
             try:
                 channel.send_nowait(message)
             except trio.WouldBlock:
-                full.append(client)
+                if client.waker is None or not client.waker.relieve():
+                    full.append(client)
+                    continue
+                channel.send_nowait(message)
+            if client.waker is not None:
+                client.waker.notify()
         self._events_broadcast += 1
         for client in full:
             self._prune(client)
@@ -200,8 +209,8 @@ class Broadcaster(trio.abc.AsyncResource):
         up: set a deadline, then go on, and the client is pruned.
         """
         await trio.lowlevel.checkpoint()
-        for client in list(self._clients):
-            await client.expect_empty().wait()
+        for taken in [client.expect_taken() for client in self._clients]:
+            await taken.wait()
 
     @enable_ki_protection
     def subscribe(self) -> Subscription:
@@ -217,8 +226,8 @@ class Broadcaster(trio.abc.AsyncResource):
     def open_stream(self) -> Client:
         """Register a client whose events go out in a response (for the adapters of this package).
 
-        The response runs in the client's `cancel_scope`, and `aclose` waits until it closes the
-        client.
+        `aclose` waits until the response closes the client, or cancels the `cancel_scope` that the
+        response has set.
         """
         client = self._register()
         self._streams.add(client)
@@ -258,14 +267,15 @@ class Broadcaster(trio.abc.AsyncResource):
                 await self._stream_ended.park()
         finally:
             for client in self._streams:
-                client.cancel_scope.cancel("aclose() of the broadcaster was cancelled")
+                if client.cancel_scope is not None:
+                    client.cancel_scope.cancel("aclose() of the broadcaster was cancelled")
 
     def _register(self) -> Client:
         self._check_open()
         self._check_home()
         if not self._clients:
             self._home = HomeRun()
-        client = Client(self._buffer_size, self._forget)
+        client = Client(self._buffer_size, self._release, self._end_stream)
         self._clients[client] = client.send_channel
         return client
 
@@ -290,13 +300,16 @@ class Broadcaster(trio.abc.AsyncResource):
             self._clients.clear()
 
     def _prune(self, client: Client) -> None:
-        del self._clients[client]
+        if self._clients.pop(client, None) is None:
+            return  # A logging handler that broadcasts was first.
         client.end(pruned=True)
         self._clients_pruned += 1
         _logger.info("client pruned: its buffer of %d events is full", self._buffer_size)
 
-    def _forget(self, client: Client) -> None:
+    def _release(self, client: Client) -> None:
         self._clients.pop(client, None)
+
+    def _end_stream(self, client: Client) -> None:
         self._streams.discard(client)
         self._stream_ended.unpark_all()
 

@@ -9,12 +9,16 @@ time and the end of the body.
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterable
 from typing import Final
 
 import attrs
 
 from ._event import ServerSentEvent
+
+#: What is no weight (RFC 9110 section 12.4.2) counts as 1: it must not shut a client out.
+_WEIGHT: Final = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
 
 _STREAM_HEADERS: Final = (
     ("content-type", "text/event-stream"),
@@ -90,10 +94,7 @@ def _weight(parameters: list[str]) -> float:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
-            try:
-                return float(value)
-            except ValueError:
-                break  # Not a weight: what is malformed must not shut a client out.
+            return float(value) if _WEIGHT.fullmatch(value) else 1.0
     return 1.0
 
 

@@ -7,9 +7,11 @@ else listens nor how the events travel on.
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, final
+from typing import Protocol, Self, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -27,7 +29,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     def __init__(self, channel: trio.MemoryReceiveChannel[ServerSentEvent]) -> None:
         self._channel = channel
         self._pruned = False
-        self._emptied: trio.Event | None = None
+        self._taken = 0
+        self._awaited: deque[tuple[int, trio.Event]] = deque()
 
     async def receive(self) -> ServerSentEvent:
         """Return the next event, waiting for it if there is none.
@@ -93,19 +96,45 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             raise trio.BrokenResourceError("pruned: this client's buffer was full") from None
 
     def _note_taken(self) -> None:
-        """Wake who waits for this reader, once it has taken all that was queued."""
-        if self._emptied is not None and not self.statistics().current_buffer_used:
-            self._emptied.set()
+        self._taken += 1
+        if self._awaited:
+            self._set_taken()
+
+    def _set_taken(self) -> None:
+        while self._awaited and self._awaited[0][0] <= self._taken:
+            self._awaited.popleft()[1].set()
+
+
+class Waker(Protocol):
+    """Who moves what is queued for a client, if the client does not wait for it itself."""
+
+    def notify(self) -> None:
+        """Something was queued."""
+        ...
+
+    def relieve(self) -> bool:
+        """The channel is full: move it on now if that can be, and tell whether there is room."""
+        ...
 
 
 @final
 class Client(Subscription):
     """A subscription, and what its broadcaster and its delivery may do to it."""
 
-    def __init__(self, buffer_size: int, on_close: Callable[[Client], None]) -> None:
+    def __init__(
+        self,
+        buffer_size: int,
+        on_leave: Callable[[Client], None],
+        on_close: Callable[[Client], None],
+    ) -> None:
         self.send_channel, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
-        #: Ends the delivery by force; a response runs inside of it.
-        self.cancel_scope = trio.CancelScope()
+        #: Set while the client is written to directly.
+        self.waker: Waker | None = None
+        #: Ends the response by force; who delivers sets it.
+        self.cancel_scope: trio.CancelScope | None = None
+        #: Seconds that the response may go on once it was pruned.
+        self.drain_timeout = math.inf
+        self._on_leave = on_leave
         self._on_close = on_close
         super().__init__(channel)
 
@@ -113,22 +142,31 @@ class Client(Subscription):
     def close(self) -> None:
         """See `Subscription.close`."""
         super().close()
-        self.end()
+        self.leave()
         self._on_close(self)
+
+    def leave(self) -> None:
+        """Get no more broadcasts, and end."""
+        self._on_leave(self)
+        self.end()
 
     def end(self, *, pruned: bool = False) -> None:
         """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
         self.send_channel.close()
         self._pruned = pruned
-        if self._emptied is not None:
-            self._emptied.set()
+        if pruned and self.cancel_scope is not None:
+            self.cancel_scope.deadline = trio.current_time() + self.drain_timeout
+        while self._awaited:
+            self._awaited.popleft()[1].set()
+        if self.waker is not None:
+            self.waker.notify()
 
-    def expect_empty(self) -> trio.Event:
-        """Return an event that is set once nothing is queued, or this client has ended."""
-        if self._emptied is None or self._emptied.is_set():
-            self._emptied = trio.Event()
-            self._note_taken()
-        return self._emptied
+    def expect_taken(self) -> trio.Event:
+        """Return an event that is set once all queued by now is taken, or this client has ended."""
+        taken = trio.Event()
+        self._awaited.append((self._taken + self.statistics().current_buffer_used, taken))
+        self._set_taken()
+        return taken
 
     def send_if_idle(self, event: ServerSentEvent) -> None:
         """Hand an event to this reader alone, unless it is busy: then it is not silent either."""

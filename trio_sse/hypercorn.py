@@ -15,38 +15,30 @@ from __future__ import annotations
 
 import math
 import socket
-import struct
+import warnings
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Final, cast, final
+from typing import Final, final
 
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
 from hypercorn.trio.lifespan import Lifespan
-from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
 
 # hypercorn's annotations of these two leave type arguments out.
 from hypercorn.utils import repr_socket_addr, wrap_app  # pyright: ignore[reportUnknownVariableType]
 
+from ._connection import Connection, Server, Stream
+
 _Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
-_Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 #: Connections that may wait for accept: with hypercorn's 100, a thousand browsers that come at once
 #: (after a restart, say) wait for the kernel to try again, seconds later.
 _BACKLOG: Final = 1024
 
-#: Bytes handed to a TLS stream at once: one record, so that each has `write_timeout` for itself.
-_TLS_RECORD: Final = 16 * 1024
-
 #: Seconds for the last words of what is cancelled (see `_delivery`), before connections are
 #: aborted.
 _LAST_WORDS: Final = 0.5
-
-#: Close with a reset and keep nothing in the kernel.
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 async def serve(
@@ -78,6 +70,12 @@ async def serve(
     """
     if not write_timeout > 0:
         raise ValueError(f"write_timeout must be greater than 0 seconds, got {write_timeout!r}")
+    if config.read_timeout is not None:
+        warnings.warn(
+            "read_timeout ends every event stream after that time, since its client has nothing "
+            "more to say; leave it unset (keep_alive_timeout bounds slow requests)",
+            stacklevel=2,
+        )
     if config.quic_bind:
         raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
     state: LifespanState = {}
@@ -105,8 +103,8 @@ class _Server:
         self._config = config
         self._context = WorkerContext(config.max_requests)
         self._state = state
-        self._write_timeout = write_timeout
-        self._connections: set[_Connection] = set()
+        self._shared = Server(write_timeout)
+        self._connections: set[Connection] = set()
         self._all_gone = trio.lowlevel.ParkingLot()
 
     async def run(
@@ -115,22 +113,24 @@ class _Server:
         """Accept until the trigger returns; then give connections their time, and end them."""
         async with trio.open_nursery() as connections:
             connections.start_soon(self._abort_when_cancelled)
+            connections.start_soon(self._shared.writer.run)
             async with trio.open_nursery() as accepting:
                 for trigger in (shutdown_trigger, self._context.terminate.wait):
                     accepting.start_soon(_cancel_after, trigger, accepting.cancel_scope)
                 await trio.serve_listeners(
                     self._serve_connection, listeners, handler_nursery=connections
                 )
+            self._shared.carried.close()
             await self._context.terminated.set()
             with trio.move_on_after(self._config.graceful_timeout):
                 while self._connections:
                     await self._all_gone.park()
             connections.cancel_scope.cancel("the graceful time of the shutdown is over")
 
-    async def _serve_connection(self, stream: _Stream) -> None:
+    async def _serve_connection(self, stream: Stream) -> None:
         state = ConnectionState(self._state.copy())
-        connection = _Connection(
-            self._app, self._config, self._context, state, stream, self._write_timeout
+        connection = Connection(
+            self._app, self._config, self._context, state, stream, server=self._shared
         )
         self._connections.add(connection)
         try:
@@ -153,61 +153,6 @@ class _Server:
                     await self._all_gone.park()
             for connection in self._connections:
                 connection.abort()
-
-
-@final
-class _Connection(TCPServer):
-    """One connection, whose writes have a deadline and which can be aborted."""
-
-    def __init__(
-        self,
-        app: AppWrapper,
-        config: Config,
-        context: WorkerContext,
-        state: ConnectionState,
-        stream: _Stream,
-        write_timeout: float,
-    ) -> None:
-        # hypercorn's annotation knows TLS only.
-        super().__init__(app, config, context, state, cast("trio.SSLStream[Any]", stream))
-        self._tls = stream if isinstance(stream, trio.SSLStream) else None
-        self._socket = (self._tls.transport_stream if self._tls else stream).socket
-        self._write_timeout = write_timeout
-
-    async def protocol_send(self, event: Event) -> None:
-        """Write hypercorn's bytes; leave its other events to hypercorn."""
-        if not isinstance(event, RawData):
-            await super().protocol_send(event)
-            return
-        async with self.send_lock:
-            try:
-                await self._write(memoryview(event.data))
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                await self.protocol.handle(Closed())
-
-    def abort(self) -> None:
-        """Close with a reset: who waits on the socket wakes, shielded or not."""
-        with suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._socket.close()
-
-    async def _write(self, data: memoryview) -> None:
-        # Shielded as hypercorn's own write is: a chunk cut by a cancellation would leave the
-        # connection of use to nobody. The deadline is what hypercorn's lacks.
-        with trio.CancelScope(shield=True) as progress:
-            while data:
-                progress.deadline = trio.current_time() + self._write_timeout
-                data = data[await self._write_some(data) :]
-        if progress.cancelled_caught:
-            self.abort()
-            raise trio.BrokenResourceError
-
-    async def _write_some(self, data: memoryview) -> int:
-        if self._tls is None:
-            return await self._socket.send(data)
-        record = data[:_TLS_RECORD]
-        await self._tls.send_all(record)
-        return len(record)
 
 
 async def _cancel_after(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:

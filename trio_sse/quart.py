@@ -7,18 +7,23 @@ exactly while its response is sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from types import TracebackType
-from typing import final
+from typing import Any, cast, final
 
 import quart
 import trio
 from quart.wrappers.response import ResponseBody
 
 from ._broadcaster import Broadcaster
-from ._delivery import HEARTBEAT, Chunks
+from ._carried import Carried
+from ._chunks import Chunks
+from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
+from ._heartbeat import HEARTBEAT, Silence
 from ._negotiation import negotiate
+from ._subscription import Client
 
 
 def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
@@ -33,10 +38,10 @@ def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
 
 def stream_response(broadcaster: Broadcaster, request: quart.Request) -> quart.Response:
     """Return the answer to a request: an endless stream, unless negotiation says otherwise."""
-    answer = negotiate(
-        request.method, request.headers.getlist("accept"), closing=broadcaster.closed
-    )
-    body = _StreamBody(broadcaster) if answer.streams else answer.body or None
+    scope = cast("Mapping[str, Any]", request.scope)
+    closing = broadcaster.closed or Carried.of(scope).closing
+    answer = negotiate(request.method, request.headers.getlist("accept"), closing=closing)
+    body = _StreamBody(broadcaster, scope) if answer.streams else answer.body or _Nothing()
     response = quart.Response(body, answer.status, dict(answer.headers))
     # Quart would cut the stream after RESPONSE_TIMEOUT, 60 seconds by default.
     response.timeout = None
@@ -47,24 +52,38 @@ def stream_response(broadcaster: Broadcaster, request: quart.Request) -> quart.R
 class _StreamBody(ResponseBody):
     """The body of one response; when the client leaves, Quart cancels the task that reads it."""
 
-    def __init__(self, broadcaster: Broadcaster) -> None:
+    def __init__(self, broadcaster: Broadcaster, scope: Mapping[str, Any]) -> None:
+        self._interval = broadcaster.heartbeat_interval
         self._broadcaster = broadcaster
+        self._carried = Carried.of(scope)
+        self._door: Door | None = scope.get("extensions", {}).get(EXTENSION)
         self._exit_stack = ExitStack()
-        self._chunks: AsyncIterator[bytes]
+        self._client: Client
+        self._chunks: Chunks
+        self._probed = False
+        self._attention = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         await trio.lowlevel.checkpoint()
         # Here and not in the view: a view's response may never be sent.
-        client = self._exit_stack.enter_context(self._broadcaster.open_stream())
-        self._exit_stack.enter_context(client.cancel_scope)
-        self._chunks = Chunks(client)
+        if self._broadcaster.closed:
+            return _Nothing()
+        self._client = self._exit_stack.enter_context(self._broadcaster.open_stream())
+        self._exit_stack.enter_context(self._carried.carry(self._client))
+        self._client.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
+        self._chunks = Chunks(self._client)
         return self
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
-        with trio.move_on_after(self._broadcaster.heartbeat_interval):
+        if self._door is not None:
+            if not self._probed:
+                return await self._probe(self._door)
+            await self._try_directly(self._door)
+            self._door = None
+        with trio.move_on_after(self._interval):
             return await anext(self._chunks)
         return HEARTBEAT.encode()
 
@@ -78,3 +97,50 @@ class _StreamBody(ResponseBody):
             # The broadcaster's forced end came amid a send: without an error, Quart would add a
             # last chunk, and the client would take a cut event for a clean end.
             raise trio.BrokenResourceError("cut: aclose() of the broadcaster was cancelled")
+
+    async def _probe(self, door: Door) -> bytes:
+        await trio.lowlevel.checkpoint()
+        self._probed = True
+        door.expect(PROBE)
+        return PROBE
+
+    async def _try_directly(self, door: Door) -> None:
+        """Deliver all past Quart if the door opens; else return."""
+        if await prove(door):
+            silence = Silence(self._interval, trio.current_time())
+            direct = DirectStream(self._client, door, silence, self._attend_soon)
+            try:
+                await silence.watch(partial(self._attend, direct), direct.beat)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                door.abort()
+            finally:
+                direct.detach()
+            raise StopAsyncIteration
+
+    def _attend_soon(self) -> None:
+        self._attention.unpark()
+
+    async def _attend(self, direct: DirectStream) -> None:
+        while not await direct.attend():
+            await self._attention.park()
+
+
+@final
+class _Nothing(ResponseBody, AsyncIterator[bytes]):
+    """The body that ends at once, and has no length: of a HEAD, or after the broadcaster's end."""
+
+    async def __aenter__(self) -> AsyncIterator[bytes]:
+        await trio.lowlevel.checkpoint()
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        raise StopAsyncIteration
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        pass

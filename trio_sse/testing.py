@@ -16,7 +16,6 @@ from typing import Any, Final, final
 from urllib.parse import unquote
 
 import trio
-import trio.testing
 from httpx_sse import ServerSentEvent
 
 # httpx-sse's public interface wants a whole httpx response and hides where a block had no data; the
@@ -27,6 +26,9 @@ Message = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
 
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
+
+#: Turns of the scheduler for the application to come to rest after the head.
+_STEPS: Final = 50
 
 
 async def open_event_stream(
@@ -60,8 +62,9 @@ async def open_event_stream(
     """
     exchange = _Exchange()
     await nursery.start(exchange.run, app, _http_scope(path, headers))
-    # Quart-Trio sends the head first and registers the client then.
-    await trio.testing.wait_all_tasks_blocked()
+    # Quart-Trio sends the head first and registers the client then, a few steps later.
+    for _ in range(_STEPS):
+        await trio.lowlevel.checkpoint()
     return EventStream(exchange)
 
 
@@ -95,7 +98,7 @@ class EventStream(trio.abc.ReceiveChannel[ServerSentEvent]):
     @property
     def comments(self) -> list[str]:
         """The comments that have arrived, without the colon and the one space behind it."""
-        *lines, _ = _LINE_END.split(self._exchange.body.decode(errors="replace"))
+        *lines, _ = _LINE_END.split(self._exchange.body.decode("utf-8-sig", "replace"))
         return [line[1:].removeprefix(" ") for line in lines if line.startswith(":")]
 
     @property
@@ -119,7 +122,8 @@ class EventStream(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     def stall(self) -> None:
         """Stop reading: the application's next `send` waits until `resume` or `disconnect`."""
-        self._exchange.flowing = trio.Event()
+        if self._exchange.flowing.is_set() and not self._exchange.disconnected:
+            self._exchange.flowing = trio.Event()
 
     def resume(self) -> None:
         """Read on."""
@@ -177,7 +181,9 @@ class _Exchange:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             fields = message.get("headers", [])
-            self.headers = {name.decode().lower(): value.decode() for name, value in fields}
+            self.headers = {
+                name.decode("latin-1").lower(): value.decode("latin-1") for name, value in fields
+            }
         else:
             self._take_body(message.get("body", b""), last=not message.get("more_body", False))
 
@@ -217,8 +223,10 @@ class _Decoder:
 
 def _http_scope(path: str, headers: Iterable[tuple[str, str]]) -> Message:
     raw_path, _, query = path.partition("?")
-    fields = {"host": "testserver", "accept": "text/event-stream"}
-    fields |= {name.lower(): value for name, value in headers}
+    given = [(name.lower(), value) for name, value in headers]
+    usual = {"host": "testserver", "accept": "text/event-stream"}
+    replaced = dict(given).keys()
+    fields = [*((name, usual[name]) for name in usual if name not in replaced), *given]
     return {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -229,7 +237,7 @@ def _http_scope(path: str, headers: Iterable[tuple[str, str]]) -> Message:
         "raw_path": raw_path.encode(),
         "query_string": query.encode(),
         "root_path": "",
-        "headers": [(name.encode(), value.encode()) for name, value in fields.items()],
+        "headers": [(name.encode(), value.encode()) for name, value in fields],
         "client": ("127.0.0.1", 50000),
         "server": ("testserver", 80),
         "state": {},

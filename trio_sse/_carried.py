@@ -1,0 +1,57 @@
+"""The streams that one server carries, so that it can end them when it shuts down.
+
+A server hands the same `Carried` to each request, as an ASGI extension; a stream is in it for as
+long as it runs. It knows neither broadcasters nor servers.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final, final
+
+from ._subscription import Client
+
+_EXTENSION: Final = "trio_sse.carried"
+
+
+@final
+class Carried:
+    """The clients whose streams one server carries."""
+
+    def __init__(self, write_timeout: float = math.inf) -> None:
+        self._write_timeout = write_timeout
+        self._closing = False
+        self._clients: set[Client] = set()
+
+    def offer(self, scope: Mapping[str, Any]) -> None:
+        """Put this into the scope of a request."""
+        scope["extensions"][_EXTENSION] = self
+
+    def close(self) -> None:
+        """End each stream after what is queued for it, and admit no more."""
+        self._closing = True
+        for client in self._clients:
+            client.leave()
+
+    @staticmethod
+    def of(scope: Mapping[str, Any]) -> Carried:
+        """Return what the server of a request offered; one of its own if it offered nothing."""
+        carried: Carried | None = scope.get("extensions", {}).get(_EXTENSION)
+        return carried or Carried()
+
+    @property
+    def closing(self) -> bool:
+        """Whether the server is shutting down."""
+        return self._closing
+
+    @contextmanager
+    def carry(self, client: Client) -> Generator[None]:
+        """Hold a client while its stream runs; pruned, it has the write timeout to drain."""
+        client.drain_timeout = self._write_timeout
+        self._clients.add(client)
+        try:
+            yield
+        finally:
+            self._clients.discard(client)
