@@ -250,6 +250,24 @@ def test_a_file_as_input_is_read_to_its_end(tmp_path: Path) -> None:
     assert (finished.returncode, finished.stderr) == (0, b"")
 
 
+async def test_serve_serves_on_after_the_end_of_its_input() -> None:
+    async with running("serve") as program:
+        await program.close_input()
+        async with await program.get("/events") as stream:
+            await read_until(stream, b"\r\n\r\n")
+            program.process.send_signal(signal.SIGTERM)
+            assert await program.finish() == (0, "")
+
+
+def test_ctrl_c_before_the_program_waits_for_it_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("trio_sse._program.run", interrupted)
+    with pytest.raises(SystemExit, match="0"):
+        main(["demo"])
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])

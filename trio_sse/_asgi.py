@@ -72,10 +72,14 @@ class SSEApp:
         closing = self._broadcaster.closed or carried.closing
         answer = negotiate(scope["method"], accept, closing=closing)
         if answer.streams:
-            with self._broadcaster.open_stream() as client, carried.carry(client):
-                door = scope.get("extensions", {}).get(EXTENSION)
-                delivery = Delivery(client, send, self._broadcaster.heartbeat_interval, door)
-                await delivery.run(self._head(answer), receive)
+            with self._broadcaster.open_stream() as client:
+                carried.add(client)
+                try:
+                    door = scope.get("extensions", {}).get(EXTENSION)
+                    delivery = Delivery(client, send, self._broadcaster.heartbeat_interval, door)
+                    await delivery.run(self._head(answer), receive)
+                finally:
+                    carried.discard(client)
         else:
             await send(self._head(answer))
             await send({"type": "http.response.body", "body": answer.body})

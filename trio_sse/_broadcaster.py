@@ -210,7 +210,8 @@ class Broadcaster(trio.abc.AsyncResource):
         """
         await trio.lowlevel.checkpoint()
         for taken in [client.expect_taken() for client in self._clients]:
-            await taken.wait()
+            if not taken.is_set():  # Each wait is a turn of the scheduler.
+                await taken.wait()
 
     @enable_ki_protection
     def subscribe(self) -> Subscription:

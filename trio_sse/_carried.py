@@ -7,8 +7,7 @@ long as it runs. It knows neither broadcasters nor servers.
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Final, final
 
 from ._subscription import Client
@@ -46,12 +45,11 @@ class Carried:
         """Whether the server is shutting down."""
         return self._closing
 
-    @contextmanager
-    def carry(self, client: Client) -> Generator[None]:
-        """Hold a client while its stream runs; pruned, it has the write timeout to drain."""
+    def add(self, client: Client) -> None:
+        """Carry a client's stream; pruned, it has the write timeout to drain."""
         client.drain_timeout = self._write_timeout
         self._clients.add(client)
-        try:
-            yield
-        finally:
-            self._clients.discard(client)
+
+    def discard(self, client: Client) -> None:
+        """Carry it no more."""
+        self._clients.discard(client)

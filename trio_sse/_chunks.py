@@ -21,11 +21,11 @@ _MAX_CHUNK: Final = 64 * 1024
 class Chunks:
     """Encoded events, as many at a time as are queued and fit, but at least one."""
 
+    __slots__ = ("_client", "_held")
+
     def __init__(self, client: Client) -> None:
         self._client = client
         self._held = b""
-        #: Whether the channel has ended and `take_nowait` has returned the last of it.
-        self.ended = False
 
     def __aiter__(self) -> Self:
         return self
@@ -42,18 +42,21 @@ class Chunks:
                 raise StopAsyncIteration from None
         return self._join(first)
 
-    def take_nowait(self) -> bytes:
-        """Return the next chunk; nothing (``b""``) if no event is queued."""
-        first, self._held = self._held, b""
-        if not first:
-            try:
-                first = self._client.receive_nowait().encode()
-            except trio.WouldBlock:
-                return b""
-            except (trio.EndOfChannel, trio.BrokenResourceError):
-                self.ended = True
-                return b""
-        return self._join(first)
+    def take_nowait(self, queued: int) -> tuple[bytes, int]:
+        """Return the next chunk, and how many of the `queued` events (at least 1) are in it."""
+        event = self._held or self._client.receive_nowait().encode()
+        self._held = b""
+        if queued == 1:
+            return event, 1
+        chunks, room = [event], _MAX_CHUNK - len(event)
+        while len(chunks) < queued:
+            event = self._client.receive_nowait().encode()
+            room -= len(event)
+            if room < 0:
+                self._held = event
+                break
+            chunks.append(event)
+        return b"".join(chunks), len(chunks)
 
     def _join(self, first: bytes) -> bytes:
         chunks, room = [first], _MAX_CHUNK - len(first)

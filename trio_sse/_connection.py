@@ -111,10 +111,12 @@ class Connection(TCPServer):
             trio.BrokenResourceError: If the connection is gone.
         """
         if not self._unsent:
-            data = data[self._write_some(data) :]
-        if data:
-            self._unsent += data
-            raise trio.WouldBlock
+            written = self._write_some(data)
+            if written == len(data):
+                return
+            data = data[written:]
+        self._unsent += data
+        raise trio.WouldBlock
 
     @enable_ki_protection
     def flush_nowait(self) -> None:
@@ -143,6 +145,8 @@ class Connection(TCPServer):
 
     async def _wait_writable(self) -> None:
         async with self.send_lock:
+            if self._socket.fileno() == -1:  # Which all closed sockets share.
+                raise trio.BrokenResourceError("the connection was closed")
             try:
                 with trio.fail_after(self.server.write_timeout):
                     await trio.lowlevel.wait_writable(self._socket)
@@ -221,35 +225,38 @@ class Connection(TCPServer):
 class _Door:
     """The way of one request past hypercorn; see `_direct.Door`."""
 
+    __slots__ = ("_connection", "_expected", "_frame", "_open", "_put", "opened", "writer")
+
     def __init__(self, connection: Connection) -> None:
         self.opened = trio.Event()
+        self.writer = connection.server.writer
         self._connection = connection
+        self._frame = connection.server.frame
+        self._put = connection.put
         self._expected: bytes | None = None
-        self._shut = False
-
-    @property
-    def writer(self) -> Writer:
-        return self._connection.server.writer
+        self._open = False
 
     def expect(self, first: bytes) -> None:
-        self._expected = self._connection.server.frame(first)
+        self._expected = self._frame(first)
 
     def notice(self, data: bytes) -> None:
         """Open at the bytes that were announced, if nothing else came before; shut at any later."""
-        if self._expected is None:
-            return
-        if data == self._expected and not self.opened.is_set() and not self._shut:
-            self.opened.set()
+        if self._expected is not None:
+            self._open = data == self._expected
+            self._expected = None
+            if self._open:
+                self.opened.set()
         else:
-            self._shut = True
+            self._open = False
 
     def shut(self) -> None:
-        self._shut = True
+        self._expected = None
+        self._open = False
 
     def send_nowait(self, chunk: bytes) -> None:
-        if self._shut or not self.opened.is_set():
+        if not self._open:
             raise trio.ClosedResourceError("the door to the connection is shut")
-        self._connection.put(self._connection.server.frame(chunk))
+        self._put(self._frame(chunk))
 
     def flush_nowait(self) -> None:
         self._connection.flush_nowait()

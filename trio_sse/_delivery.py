@@ -37,6 +37,19 @@ _LAST_WORDS_TIMEOUT: Final = 0.5
 class Delivery:
     """The two tasks of one response."""
 
+    __slots__ = (
+        "_client",
+        "_direct",
+        "_door",
+        "_ended",
+        "_events",
+        "_last_words",
+        "_mute",
+        "_nursery",
+        "_send",
+        "_silence",
+    )
+
     def __init__(self, client: Client, send: Send, interval: float, door: Door | None) -> None:
         self._client = client
         self._send = send
@@ -86,7 +99,7 @@ class Delivery:
     def _stop(self) -> None:
         """Tell the writer, which is shielded, to come to its end."""
         self._events.cancel("the stream was stopped")
-        self._last_words.deadline = trio.current_time() + (0 if self._mute else _LAST_WORDS_TIMEOUT)
+        self._last_words.deadline = trio.current_time() + _LAST_WORDS_TIMEOUT
         if self._direct is not None:
             self._direct.detach()
             self._nursery.start_soon(self._end)  # Its writer is the server's, and knows no end.
@@ -96,6 +109,9 @@ class Delivery:
         with suppress(OSError), self._events:
             await self._write_message(head)
             if self._door is not None and await self._is_direct(self._door):
+                await (
+                    trio.lowlevel.checkpoint_if_cancelled()
+                )  # Once stopped, it would not be detached.
                 self._go_direct(self._door)
                 return
             async for chunk in Chunks(self._client):
@@ -131,7 +147,7 @@ class Delivery:
             self._ended = True
             with suppress(OSError), self._last_words:
                 await self._write_message(_body(b"", more_body=False))
-            # (The client "leaves" amid the last chunk if the server closes after it.)
+            # Hypercorn says that the client has left while it is still busy with a last chunk.
             if self._last_words.cancelled_caught and not self._mute:
                 self._abort()
         self._nursery.cancel_scope.cancel("the stream has ended")

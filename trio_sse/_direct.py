@@ -9,6 +9,7 @@ sockets.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, final
@@ -86,13 +87,16 @@ class Writer:
     """Writes for all clients of one server that have something queued."""
 
     def __init__(self) -> None:
+        #: The time of the current turn, which all who are written to in it share.
+        self.now = -math.inf
         self._waiting: deque[DirectStream] = deque()
         self._idle = trio.lowlevel.ParkingLot()
 
     def add(self, stream: DirectStream) -> None:
         """Let a stream have its turn."""
         self._waiting.append(stream)
-        self._idle.unpark()
+        if self._idle:
+            self._idle.unpark()
 
     async def run(self) -> None:
         """Write, until cancelled."""
@@ -100,6 +104,7 @@ class Writer:
             await trio.lowlevel.checkpoint()
             if not self._waiting:
                 await self._idle.park()
+            self.now = trio.current_time()
             for _ in range(min(len(self._waiting), _TURN)):
                 self._waiting.popleft().deliver()
 
@@ -112,21 +117,38 @@ class DirectStream:
     and the task calls `attend`.
     """
 
+    __slots__ = (
+        "_attending",
+        "_chunks",
+        "_client",
+        "_detached",
+        "_door",
+        "_ended",
+        "_error",
+        "_full",
+        "_on_attention",
+        "_queued",
+        "_silence",
+        "_writer",
+    )
+
     def __init__(
         self, client: Client, door: Door, silence: Silence, on_attention: Callable[[], None]
     ) -> None:
         self._client = client
         self._door = door
+        self._writer = door.writer
         self._silence = silence
         self._on_attention = on_attention
         self._chunks = Chunks(client)
         self._error: Exception | None = None
-        self._queued = False
+        self._queued = client.statistics().current_buffer_used
         self._full = False
+        self._ended = False
         self._attending = False
         self._detached = False
         client.waker = self
-        self.notify()
+        self._writer.add(self)
 
     def detach(self) -> None:
         """Write no more. At once, since another request may own the connection soon."""
@@ -134,10 +156,15 @@ class DirectStream:
         self._detached = True
 
     def notify(self) -> None:
-        """Have what is queued written when it is this stream's turn."""
-        if not self._queued:
-            self._queued = True
-            self._door.writer.add(self)
+        """Have one more event written when it is this stream's turn."""
+        self._queued += 1
+        if self._queued == 1:
+            self._writer.add(self)
+
+    def end(self) -> None:
+        """Come to the end once all that is queued is written."""
+        self._ended = True
+        self._writer.add(self)
 
     def relieve(self) -> bool:
         """Move what is queued to the socket now; tell whether the channel has room again."""
@@ -151,10 +178,12 @@ class DirectStream:
         return True
 
     def deliver(self) -> None:
-        """Take the turn that `notify` asked for."""
-        self._queued = False
+        """Take a turn."""
         if not self._full and not self._detached:
             self._move()
+            self._silence.written_at = self._writer.now
+            if self._ended:
+                self._call_for_attention()
 
     def beat(self) -> None:
         """Write a heartbeat, unless something is on its way."""
@@ -162,7 +191,7 @@ class DirectStream:
             self._write(HEARTBEAT.encode())
 
     async def attend(self) -> bool:
-        """Flush while the socket is full; then tell whether the client's channel has ended.
+        """Flush while the socket is full; then tell whether this is the end.
 
         Raises:
             trio.BrokenResourceError: If the connection is gone.
@@ -173,19 +202,19 @@ class DirectStream:
             await self._door.flush()
             self._full = False
             self._move()
+            self._silence.written_at = trio.current_time()
         self._attending = False
         if self._error is not None:
             raise self._error
-        return self._chunks.ended
+        return self._ended
 
     def _move(self) -> None:
-        while not self._full and self._error is None and (chunk := self._chunks.take_nowait()):
+        while self._queued and not self._full and self._error is None:
+            chunk, count = self._chunks.take_nowait(self._queued)
+            self._queued -= count
             self._write(chunk)
-        if self._chunks.ended:
-            self._call_for_attention()
 
     def _write(self, chunk: bytes) -> None:
-        self._silence.written_at = trio.current_time()
         try:
             self._door.send_nowait(chunk)
         except trio.WouldBlock:

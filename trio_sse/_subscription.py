@@ -8,7 +8,6 @@ else listens nor how the events travel on.
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, final
@@ -26,11 +25,13 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     ``async with``. If it is not read, it is pruned when its buffer is full.
     """
 
+    __slots__ = ("_awaited", "_channel", "_pruned", "_taken")
+
     def __init__(self, channel: trio.MemoryReceiveChannel[ServerSentEvent]) -> None:
         self._channel = channel
         self._pruned = False
         self._taken = 0
-        self._awaited: deque[tuple[int, trio.Event]] = deque()
+        self._awaited: list[tuple[int, trio.Event]] = []
 
     async def receive(self) -> ServerSentEvent:
         """Return the next event, waiting for it if there is none.
@@ -47,7 +48,9 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         except trio.EndOfChannel:
             self._raise_if_pruned()
             raise
-        self._note_taken()
+        self._taken += 1
+        if self._awaited:
+            self._set_taken()
         return event
 
     def receive_nowait(self) -> ServerSentEvent:
@@ -64,7 +67,9 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         except trio.EndOfChannel:
             self._raise_if_pruned()
             raise
-        self._note_taken()
+        self._taken += 1
+        if self._awaited:
+            self._set_taken()
         return event
 
     def close(self) -> None:
@@ -95,21 +100,20 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         if self._pruned:
             raise trio.BrokenResourceError("pruned: this client's buffer was full") from None
 
-    def _note_taken(self) -> None:
-        self._taken += 1
-        if self._awaited:
-            self._set_taken()
-
     def _set_taken(self) -> None:
         while self._awaited and self._awaited[0][0] <= self._taken:
-            self._awaited.popleft()[1].set()
+            self._awaited.pop(0)[1].set()
 
 
 class Waker(Protocol):
     """Who moves what is queued for a client, if the client does not wait for it itself."""
 
     def notify(self) -> None:
-        """Something was queued."""
+        """An event was queued."""
+        ...
+
+    def end(self) -> None:
+        """The channel has ended: nothing will be queued any more."""
         ...
 
     def relieve(self) -> bool:
@@ -120,6 +124,15 @@ class Waker(Protocol):
 @final
 class Client(Subscription):
     """A subscription, and what its broadcaster and its delivery may do to it."""
+
+    __slots__ = (
+        "_on_close",
+        "_on_leave",
+        "cancel_scope",
+        "drain_timeout",
+        "send_channel",
+        "waker",
+    )
 
     def __init__(
         self,
@@ -157,9 +170,9 @@ class Client(Subscription):
         if pruned and self.cancel_scope is not None:
             self.cancel_scope.deadline = trio.current_time() + self.drain_timeout
         while self._awaited:
-            self._awaited.popleft()[1].set()
+            self._awaited.pop(0)[1].set()
         if self.waker is not None:
-            self.waker.notify()
+            self.waker.end()
 
     def expect_taken(self) -> trio.Event:
         """Return an event that is set once all queued by now is taken, or this client has ended."""

@@ -69,7 +69,8 @@ class _StreamBody(ResponseBody):
         if self._broadcaster.closed:
             return _Nothing()
         self._client = self._exit_stack.enter_context(self._broadcaster.open_stream())
-        self._exit_stack.enter_context(self._carried.carry(self._client))
+        self._carried.add(self._client)
+        self._exit_stack.callback(self._carried.discard, self._client)
         self._client.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
         self._chunks = Chunks(self._client)
         return self
@@ -94,9 +95,11 @@ class _StreamBody(ResponseBody):
         traceback: TracebackType | None,
     ) -> None:
         if self._exit_stack.__exit__(exc_type, exc, traceback):
-            # The broadcaster's forced end came amid a send: without an error, Quart would add a
-            # last chunk, and the client would take a cut event for a clean end.
-            raise trio.BrokenResourceError("cut: aclose() of the broadcaster was cancelled")
+            # Ended by force, perhaps amid a send: Quart would add a last chunk, and the client
+            # would take a cut event for a clean end.
+            if self._door is None:
+                raise trio.BrokenResourceError("the stream was ended by force")
+            self._door.abort()
 
     async def _probe(self, door: Door) -> bytes:
         await trio.lowlevel.checkpoint()

@@ -1,0 +1,53 @@
+"""Run the scenarios, and hold them to the issue's figures.
+
+    python -m benchmarks.check [--only memory,stalled,...] [--cache FOLDER]
+
+A figure that is missed is reported, never raised: a busy machine is no defect. The findings go into
+`scenarios.json` in the cache, where `benchmarks.page` finds them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Final
+
+from .processes import clean_up_on_sigterm
+from .scenarios import churn, long_burst, memory, stalled, thousands
+from .scenarios.finding import Finding
+from .subjects import CACHE
+
+_SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
+    "memory": memory.check,
+    "thousands": thousands.check,
+    "long_burst": long_burst.check,
+    "stalled": stalled.check,
+    "churn": churn.check,
+}
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--only", type=lambda names: names.split(","), default=list(_SCENARIOS))
+    parser.add_argument("--cache", type=lambda path: Path(path).absolute(), default=CACHE)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run the scenarios one after another."""
+    options = _arguments()
+    clean_up_on_sigterm()
+    findings: list[Finding] = []
+    for name in options.only:
+        for finding in _SCENARIOS[name](options.cache):
+            print(f"{finding.verdict}  {': '.join(finding.row()[:2])}", flush=True)
+            findings.append(finding)
+    record = json.dumps(list(map(asdict, findings)), indent=1)
+    (options.cache / "scenarios.json").write_text(record + "\n")
+
+
+if __name__ == "__main__":
+    main()

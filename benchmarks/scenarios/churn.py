@@ -1,0 +1,37 @@
+"""Clients that come and go, 5,000 in all, 200 at a time, while events are sent: nothing is left."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from ..processes import Load, Server
+from ..subjects import SUBJECTS
+from .finding import Finding
+
+_AT_ONCE: Final = 200
+_TURNS: Final = 25
+
+
+def check(cache: Path) -> list[Finding]:
+    """Return what the server holds at the end that it did not hold at the start."""
+    with Server(SUBJECTS["direct"], cache) as server, Load(server, _AT_ONCE) as load:
+        wrong = sum(_turn(load) for _ in range(3))
+        before, resident = server.ask("report"), server.resident()
+        wrong += sum(_turn(load) for _ in range(_TURNS))
+        after, grown = server.ask("report"), server.resident() - resident
+    return [
+        Finding("5,000 clients come and go: clients that missed any", wrong, 0),
+        Finding("tasks left", after["tasks"] - before["tasks"], 0),
+        Finding("descriptors left", after["descriptors"] - before["descriptors"], 0),
+        Finding("memory grown", grown / 2**20, 2, "MiB"),
+    ]
+
+
+def _turn(load: Load) -> int:
+    """Let as many clients come as are there, then the older ones go."""
+    load.ask(f"admit {_AT_ONCE}")
+    wrong: int = load.ask("publish 2 1 64")["wrong"]
+    load.ask(f"dismiss {_AT_ONCE}")
+    wrong += load.ask("publish 2 1 64")["wrong"]
+    return wrong

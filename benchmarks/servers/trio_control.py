@@ -1,0 +1,62 @@
+"""Standard input as a list of orders, for servers on Trio, and what they can tell of themselves."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import trio
+
+_NAP: Final = 0.001
+
+Orders = Mapping[str, Callable[..., None]]
+
+
+async def obey(orders: Orders) -> None:
+    """Carry out each line: the name of an order, then whole numbers; until standard input ends."""
+    held = b""
+    async with trio.lowlevel.FdStream(os.dup(sys.stdin.fileno())) as stdin:
+        async for data in stdin:
+            *lines, held = (held + data).split(b"\n")
+            for line in lines:
+                name, *numbers = line.decode().split()
+                orders[name](*map(int, numbers))
+
+
+class Lateness:
+    """How late a task is that only sleeps for a millisecond, over and over."""
+
+    def __init__(self) -> None:
+        self._worst = 0.0
+
+    async def watch(self) -> None:
+        """Measure, for ever."""
+        while True:
+            due = trio.current_time() + _NAP
+            await trio.sleep_until(due)
+            self._worst = max(self._worst, trio.current_time() - due)
+
+    def take(self) -> float:
+        """Return the worst lateness in milliseconds since the last call."""
+        worst, self._worst = self._worst, 0.0
+        return worst * 1000
+
+
+def report(facts: Mapping[str, object]) -> None:
+    """Answer with one line of JSON: the facts, and how many tasks and descriptors there are."""
+    own = {
+        "tasks": trio.lowlevel.current_statistics().tasks_living,
+        "descriptors": len(os.listdir("/proc/self/fd")),
+    }
+    print(json.dumps({**facts, **own}), flush=True)
+
+
+def trim() -> None:
+    """Give free memory back to the system, so that what is resident is what is held."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)

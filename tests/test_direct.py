@@ -1,0 +1,298 @@
+"""The direct way, past ASGI's `send`, through a door that the test holds open, on virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import final
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from trio_sse import Broadcaster
+from trio_sse._direct import EXTENSION, Writer
+from trio_sse.testing import EventStream, open_event_stream
+
+from .conftest import App, Door, Message, Receive, Send
+
+
+@final
+class FakeDoor:
+    """A server's door: what goes through is kept, and the test says when the socket is full."""
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer = writer
+        self.opened = trio.Event()
+        self.expected: bytes | None = None
+        self.chunks: list[bytes] = []
+        self.room = trio.Event()
+        self.room.set()
+        self.broken = False
+        self.aborted = False
+
+    @property
+    def received(self) -> bytes:
+        return b"".join(self.chunks)
+
+    def fill(self) -> None:
+        """Let the socket be full from now on."""
+        self.room = trio.Event()
+
+    def expect(self, first: bytes) -> None:
+        self.expected = first
+
+    def send_nowait(self, chunk: bytes) -> None:
+        if self.broken:
+            raise trio.BrokenResourceError
+        assert self.opened.is_set()
+        self.chunks.append(chunk)
+        self.flush_nowait()
+
+    def flush_nowait(self) -> None:
+        if not self.room.is_set():
+            raise trio.WouldBlock
+
+    async def flush(self) -> None:
+        await self.room.wait()
+        if self.broken:
+            raise trio.BrokenResourceError
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+def behind(door: FakeDoor, app: App, *, opens: bool = True) -> App:
+    """Offer the door to an app, and open it when the announced bytes come by."""
+
+    async def with_door(scope: Message, receive: Receive, send: Send) -> None:
+        async def watched_send(message: Message) -> None:
+            await send(message)
+            if opens and message.get("body") == door.expected != b"":
+                door.opened.set()
+
+        await app({**scope, "extensions": {EXTENSION: door}}, receive, watched_send)
+
+    return with_door
+
+
+@asynccontextmanager
+async def direct(app: App) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
+    """Open a stream through a door, beside the server's writer."""
+    writer = Writer()
+    door = FakeDoor(writer)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)  # noqa: ASYNC113 (nothing needs it to have begun)
+        stream = await open_event_stream(nursery, behind(door, app))
+        await wait_all_tasks_blocked()
+        yield door, stream
+        stream.disconnect()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def broadcaster() -> Broadcaster:
+    return Broadcaster(4, strict=False)
+
+
+async def test_events_go_through_the_door_once_it_is_open(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, stream):
+        assert broadcaster.statistics().clients_direct == 1
+        broadcaster.broadcast("x", "1")
+        broadcaster.broadcast("x", "2")
+        await wait_all_tasks_blocked()
+        assert held.chunks == [b"event: x\ndata: 1\n\nevent: x\ndata: 2\n\n"]
+        assert stream.raw_bytes == b"\n"
+    assert broadcaster.statistics().streams == 0
+
+
+async def test_what_was_broadcast_before_the_door_opened_goes_through_it(
+    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery
+) -> None:
+    writer = Writer()
+    held = FakeDoor(writer)
+    nursery.start_soon(writer.run)
+    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+    await wait_all_tasks_blocked()
+    broadcaster.broadcast("x", "early")
+    held.opened.set()
+    await wait_all_tasks_blocked()
+    assert held.received == b"event: x\ndata: early\n\n"
+    stream.disconnect()
+    await wait_all_tasks_blocked()
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_door_that_stays_shut_leaves_the_portable_way(
+    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    held = FakeDoor(Writer())
+    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+    broadcaster.broadcast("x", "1")
+    assert (await stream.receive()).data == "1"
+    assert trio.current_time() == 1
+    held.opened.set()  # Too late: it was decided once.
+    broadcaster.broadcast("x", "2")
+    assert (await stream.receive()).data == "2"
+    assert held.chunks == []
+    stream.disconnect()
+
+
+async def test_a_client_that_leaves_before_the_door_opens_is_forgotten(
+    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery
+) -> None:
+    held = FakeDoor(Writer())
+    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+    await wait_all_tasks_blocked()
+    stream.disconnect()
+    held.opened.set()
+    await wait_all_tasks_blocked()
+    assert broadcaster.statistics().clients_direct == broadcaster.statistics().streams == 0
+
+
+async def test_silence_gives_one_heartbeat_for_each_interval(
+    door: Door, autojump_clock: MockClock
+) -> None:
+    async with direct(door(Broadcaster(heartbeat_interval=15))) as (held, _):
+        await trio.sleep(46 - trio.current_time())
+        assert held.chunks == [b": heartbeat\n\n"] * 3
+
+
+async def test_silence_counts_from_the_last_write(door: Door, autojump_clock: MockClock) -> None:
+    broadcaster = Broadcaster(strict=False, heartbeat_interval=15)
+    async with direct(door(broadcaster)) as (held, _):
+        await trio.sleep_until(10)
+        broadcaster.broadcast("x", "1")
+        await trio.sleep_until(24)
+        assert held.chunks == [b"event: x\ndata: 1\n\n"]
+        await trio.sleep_until(26)
+        assert held.chunks[1:] == [b": heartbeat\n\n"]
+
+
+async def test_a_full_socket_gets_no_heartbeat_and_the_rest_once_there_is_room(
+    door: Door, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster(4, strict=False, heartbeat_interval=15)
+    async with direct(door(broadcaster)) as (held, _):
+        held.fill()
+        broadcaster.broadcast("x", "1")
+        await wait_all_tasks_blocked()
+        broadcaster.broadcast("x", "2")
+        await trio.sleep(100)
+        assert held.chunks == [b"event: x\ndata: 1\n\n"]
+        held.room.set()
+        await wait_all_tasks_blocked()
+        assert held.chunks == [b"event: x\ndata: 1\n\n", b"event: x\ndata: 2\n\n"]
+
+
+async def test_a_burst_longer_than_the_buffer_is_moved_on_instead_of_pruning(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        for n in range(50):
+            broadcaster.broadcast("x", str(n))
+        await wait_all_tasks_blocked()
+        assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(50))
+        assert broadcaster.statistics().clients_pruned == 0
+
+
+async def test_a_socket_that_has_room_again_amid_a_burst_saves_its_client(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        held.fill()
+        for n in range(8):
+            broadcaster.broadcast("x", str(n))
+        held.room.set()
+        for n in range(8, 12):
+            broadcaster.broadcast("x", str(n))
+        await wait_all_tasks_blocked()
+        assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(12))
+        assert broadcaster.statistics().clients_pruned == 0
+
+
+async def test_a_full_socket_behind_a_full_buffer_is_pruned_drained_and_ended_cleanly(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, stream):
+        held.fill()
+        for n in range(9):
+            broadcaster.broadcast("x", str(n))
+        assert (broadcaster.client_count, broadcaster.statistics().clients_pruned) == (0, 1)
+        await wait_all_tasks_blocked()
+        held.room.set()
+        await wait_all_tasks_blocked()
+        assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(8))
+        assert stream.complete
+
+
+async def test_no_write_of_several_events_exceeds_64_kib(door: Door) -> None:
+    broadcaster = Broadcaster(strict=False)
+    async with direct(door(broadcaster)) as (held, _):
+        for n in range(5):
+            broadcaster.broadcast("x", str(n) * 30_000)
+        await wait_all_tasks_blocked()
+        assert [chunk.count(b"event") for chunk in held.chunks] == [2, 2, 1]
+        assert all(len(chunk) <= 64 * 1024 for chunk in held.chunks)
+
+
+async def test_closing_ends_the_stream_after_what_is_queued(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, stream):
+        broadcaster.broadcast("x", "last")
+        broadcaster.close()
+        await wait_all_tasks_blocked()
+        assert (held.received, stream.complete) == (b"event: x\ndata: last\n\n", True)
+
+
+async def test_pacing_sees_what_the_writer_takes(door: Door, broadcaster: Broadcaster) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        broadcaster.broadcast("x", "1")
+        await broadcaster.wait_all_taken()
+        assert held.received == b"event: x\ndata: 1\n\n"
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["amid a write", "amid a flush"])
+async def test_a_connection_that_breaks_ends_the_stream_and_is_aborted(
+    full: bool, door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        if full:
+            held.fill()
+            broadcaster.broadcast("x", "1")
+            await wait_all_tasks_blocked()
+        held.broken = True
+        held.room.set()
+        broadcaster.broadcast("x", "2")
+        await wait_all_tasks_blocked()
+        assert held.aborted
+        assert broadcaster.statistics().streams == 0
+
+
+async def test_a_broken_connection_does_not_relieve_a_full_buffer(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        held.broken = True
+        for n in range(6):
+            broadcaster.broadcast("x", str(n))
+        await wait_all_tasks_blocked()
+        assert held.aborted
+        assert broadcaster.client_count == 0
+
+
+async def test_a_forced_end_with_a_full_socket_leaves_no_client(
+    door: Door, broadcaster: Broadcaster, autojump_clock: MockClock
+) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        held.fill()
+        broadcaster.broadcast("x", "1")
+        await wait_all_tasks_blocked()
+        with trio.move_on_after(1):
+            await broadcaster.aclose()
+        await trio.sleep(1)
+        assert broadcaster.statistics().streams == 0
