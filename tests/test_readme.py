@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 import trio
 
+from trio_sse import sse_app
 from trio_sse.testing import open_event_stream
+
+from .servers import serving
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "docs" / "examples"
@@ -68,6 +71,17 @@ async def test_the_starlette_route_checks_before_it_streams(nursery: trio.Nurser
     stream = await open_event_stream(nursery, app, headers=[("cookie", "session=1")])
     assert (refused.status, stream.status) == (401, 200)
     stream.disconnect()
+
+
+async def test_the_shutdown_trigger_ends_streams_before_stock_hypercorn_cancels_them() -> None:
+    example = runpy.run_path(str(EXAMPLES / "stock_hypercorn.py"))
+    trigger, stop = example["end_streams_first"], example["stop"]
+    app = sse_app(example["broadcaster"])
+    async with serving(app, before_shutdown=trigger, graceful_timeout=3600) as server:
+        response = await (await server.http1()).request()
+        server.shutdown.set()
+        stop.set()
+        assert await response.rest() == []
 
 
 def _free_port() -> int:

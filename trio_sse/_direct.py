@@ -94,9 +94,9 @@ class Writer:
 
     def add(self, stream: DirectStream) -> None:
         """Let a stream have its turn."""
-        self._waiting.append(stream)
-        if self._idle:
+        if not self._waiting:
             self._idle.unpark()
+        self._waiting.append(stream)
 
     async def run(self) -> None:
         """Write, until cancelled."""
