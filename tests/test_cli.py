@@ -145,8 +145,9 @@ async def test_serve_replaces_counts_and_reports_bytes_that_are_not_utf8() -> No
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", ["demo", "serve"])
+@pytest.mark.parametrize(
+    ("command", "number"), [("demo", signal.SIGINT), ("serve", signal.SIGTERM)]
+)
 async def test_a_signal_ends_every_stream_cleanly(command: str, number: signal.Signals) -> None:
     async with running(command) as program, await program.get("/events") as stream:
         received = await read_until(stream, b"\r\n\r\n")

@@ -76,13 +76,18 @@ def behind(door: FakeDoor, app: App, *, opens: bool = True) -> App:
     return with_door
 
 
+async def run(writer: Writer, *, task_status: trio.TaskStatus[None]) -> None:
+    task_status.started()
+    await writer.run()
+
+
 @asynccontextmanager
 async def direct(app: App) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
     """Open a stream through a door, beside the server's writer."""
     writer = Writer()
     door = FakeDoor(writer)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(writer.run)  # noqa: ASYNC113 (nothing needs it to have begun)
+        await nursery.start(run, writer)
         stream = await open_event_stream(nursery, behind(door, app))
         await wait_all_tasks_blocked()
         yield door, stream

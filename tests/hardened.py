@@ -1,0 +1,258 @@
+"""`trio_sse.hypercorn.serve` on loopback, plain and with TLS, and clients that misbehave."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import cache, partial
+from logging.handlers import BufferingHandler
+from typing import Final, cast, final
+
+import attrs
+import h2.config
+import h2.connection
+import h2.settings
+import hypercorn
+import trio
+
+from trio_sse import Broadcaster, sse_app
+from trio_sse.hypercorn import serve
+
+from .conftest import App, Message, Receive, Send
+from .servers import PATIENCE, Client, Http1Client, Http2Client, Server
+
+REQUEST: Final = b"GET /events HTTP/1.1\r\nhost: testserver\r\naccept: text/event-stream\r\n\r\n"
+
+#: The widest window of HTTP/2, which leaves the holding back to TCP.
+_WIDE: Final = 2**31 - 1
+
+#: What `Flood` sends at once.
+CHUNK: Final = 50_000
+
+#: A receive buffer so small that a client which does not read stalls its server at once.
+SMALL: Final = 4096
+
+
+@cache
+def certificate() -> tuple[str, str]:
+    """Make a certificate and its key, for as long as the tests run; return where they are."""
+    directory = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, directory)
+    certfile, keyfile = f"{directory}/certificate.pem", f"{directory}/key.pem"
+    make = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
+    command = [*make.split(), "-subj", "/CN=testserver", "-keyout", keyfile, "-out", certfile]
+    subprocess.run(command, check=True, capture_output=True)
+    return certfile, keyfile
+
+
+def tls_context(protocol: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certificate()[0])
+    context.check_hostname = False
+    context.set_alpn_protocols([protocol])
+    return context
+
+
+@final
+@attrs.define(eq=False)
+class Served:
+    """One call of `serve`, by its two addresses; every connection to it is closed in the end."""
+
+    plain: Server = attrs.field(factory=Server)
+    secure: Server = attrs.field(factory=Server)
+    shutdown: trio.Event = attrs.field(factory=trio.Event)
+    scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
+    returned: trio.Event = attrs.field(factory=trio.Event)
+    _log: BufferingHandler = attrs.field(factory=lambda: BufferingHandler(capacity=1000))
+
+    def logger(self) -> logging.Logger:
+        logger = logging.Logger("serve() of a test", logging.WARNING)  # noqa: LOG001 (not shared)
+        logger.addHandler(self._log)
+        return logger
+
+    def take_log(self) -> list[str]:
+        """Return what was logged, and forget it; what is left in the end fails the test."""
+        lines = [self._log.format(record) for record in self._log.buffer]
+        self._log.flush()
+        return lines
+
+    async def connect(
+        self, protocol: str = "http/1.1", *, tls: bool = False, receive_buffer: int = 0
+    ) -> trio.SocketStream:
+        stream = await (self.secure if tls else self.plain).connect(receive_buffer)
+        if not tls:
+            return stream
+        secure = trio.SSLStream(stream, tls_context(protocol), https_compatible=True)
+        await secure.do_handshake()
+        return cast("trio.SocketStream", secure)  # It has all that the clients use.
+
+    async def http1(self, *, tls: bool = False) -> Client:
+        return Http1Client(await self.connect(tls=tls))
+
+    async def http2(self, *, tls: bool = False) -> Client:
+        return Http2Client(await self.connect("h2", tls=tls))
+
+    async def clients(self, protocol: str) -> list[Client]:
+        """Connect by a protocol, plain and with TLS."""
+        connect = self.http2 if protocol == "h2" else self.http1
+        return [await connect(tls=tls) for tls in (False, True)]
+
+    async def every_client(self) -> list[Client]:
+        return await self.clients("http/1.1") + await self.clients("h2")
+
+    async def stalled(self) -> dict[str, trio.SocketStream]:
+        """Request the stream in every way in which a client can do so, and read nothing of it."""
+        kinds = {
+            "HTTP/1.1": ("http/1.1", REQUEST),
+            "HTTP/2, window 0": ("h2", http2_request(window=0)),
+            "HTTP/2": ("h2", http2_request()),
+            "HTTP/2, wide window": ("h2", http2_request(window=_WIDE)),
+        }
+        stalled: dict[str, trio.SocketStream] = {}
+        for kind, (protocol, request) in kinds.items():
+            for tls in (False, True):
+                stream = await self.connect(protocol, tls=tls, receive_buffer=SMALL)
+                await stream.send_all(request)
+                stalled[f"{kind}{', TLS' * tls}"] = stream
+        return stalled
+
+
+@asynccontextmanager
+async def hardened(
+    app: App, *, write_timeout: float = 30.0, graceful_timeout: float = 0.05, **settings: object
+) -> AsyncGenerator[Served]:
+    """Serve an application for the length of a block; what it leaves in the log fails it."""
+    served = Served()
+    config = hypercorn.Config()
+    config.bind, config.insecure_bind = ["127.0.0.1:0"], ["127.0.0.1:0"]
+    config.certfile, config.keyfile = certificate()
+    config.errorlog, config.graceful_timeout = served.logger(), graceful_timeout
+    for name, value in settings.items():
+        setattr(config, name, value)
+
+    async def run(*, task_status: trio.TaskStatus[list[str]]) -> None:
+        with served.scope:
+            trigger = served.shutdown.wait
+            limits = partial(serve, write_timeout=write_timeout, shutdown_trigger=trigger)
+            async with trio.open_nursery() as nursery:
+                task_status.started(await nursery.start(limits, app, config))
+        served.returned.set()
+
+    with trio.fail_after(PATIENCE):
+        async with trio.open_nursery() as nursery:
+            secure, plain = await nursery.start(run)
+            assert secure.startswith("https://")
+            served.secure.port, served.plain.port = port_of(secure), port_of(plain)
+            try:
+                yield served
+            finally:
+                served.plain.close_connections()
+                served.secure.close_connections()
+                served.shutdown.set()
+    log = served.take_log()
+    assert log == [], "\n".join(log)
+
+
+def port_of(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def remains(broadcaster: Broadcaster) -> tuple[int, int, int, int]:
+    """What a connection may not leave behind: tasks, descriptors, streams, clients."""
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    streams = broadcaster.statistics().streams
+    return tasks, len(os.listdir("/proc/self/fd")), streams, broadcaster.client_count
+
+
+async def was_reset(stream: trio.SocketStream) -> bool:
+    """Read a connection to its end, below TLS; tell whether that is a reset."""
+    below: trio.SocketStream = getattr(stream, "transport_stream", stream)
+    try:
+        while await below.receive_some():
+            pass
+    except trio.BrokenResourceError:
+        return True
+    return False
+
+
+def http2_connection(window: int | None = None) -> h2.connection.H2Connection:
+    """Return a client's side which does not mind what it sends."""
+    config = h2.config.H2Configuration(
+        client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
+    )
+    connection = h2.connection.H2Connection(config)
+    if window is not None:
+        code = h2.settings.SettingCodes.INITIAL_WINDOW_SIZE
+        connection.local_settings = h2.settings.Settings(initial_values={code: window})
+    connection.initiate_connection()
+    if window == _WIDE:
+        connection.increment_flow_control_window(_WIDE - 65_535)
+    return connection
+
+
+def http2_request(window: int | None = None, **head: bytes) -> bytes:
+    """Return all that a client sends who asks for the stream, with pseudo-headers replaced."""
+    connection = http2_connection(window)
+    fields = {"method": b"GET", "scheme": b"http", "authority": b"t", "path": b"/events"} | head
+    names = [(b":" + name.encode(), value) for name, value in fields.items() if value]
+    connection.send_headers(1, names, end_stream=True)
+    return connection.data_to_send()
+
+
+async def upgrade_with_a_byte_behind(stream: trio.SocketStream) -> None:
+    await stream.send_all(
+        b"GET / HTTP/1.1\r\nhost: testserver\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nx"
+    )
+
+
+def sends(data: bytes) -> Callable[[trio.SocketStream], Awaitable[None]]:
+    return lambda stream: stream.send_all(data)
+
+
+#: What ends the whole worker of hypercorn 0.18.
+CRASHES: Final[dict[str, Callable[[trio.SocketStream], Awaitable[None]]]] = {
+    "a WebSocket upgrade with a byte behind it": upgrade_with_a_byte_behind,
+    "an HTTP/2 path beyond ASCII": sends(http2_request(path="/é".encode())),
+    "an HTTP/2 method beyond ASCII": sends(http2_request(method="GÉT".encode())),
+    "an HTTP/2 CONNECT without path": sends(http2_request(method=b"CONNECT", path=b"", scheme=b"")),
+}
+
+
+@final
+class Flood:
+    """An application that sends a body as fast as it may, unless its client is gone."""
+
+    def __init__(self, size: int = 10_000_000, *, listens: bool = True) -> None:
+        self.sent: list[int] = []  # Bytes, by the order of requests.
+        self._size = size
+        self._listens = listens
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await sse_app(Broadcaster())(scope, receive, send)
+            return
+        async with trio.open_nursery() as nursery:
+            if self._listens:
+                nursery.start_soon(self._listen, receive, nursery.cancel_scope)
+            await self._flood(send, len(self.sent))
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self, receive: Receive, scope: trio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        scope.cancel()
+
+    async def _flood(self, send: Send, request: int) -> None:
+        self.sent.append(0)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while self.sent[request] < self._size:
+            await send({"type": "http.response.body", "body": b"x" * CHUNK, "more_body": True})
+            self.sent[request] += CHUNK
+        await send({"type": "http.response.body"})
