@@ -138,3 +138,10 @@ async def test_a_cancelled_aclose_still_cancels() -> None:
         await broadcaster.aclose()
     assert scope.cancelled_caught
     assert broadcaster.closed
+
+
+async def test_a_cancelled_aclose_does_not_mind_a_response_that_has_not_begun() -> None:
+    broadcaster = Broadcaster()
+    with broadcaster.open_stream(), trio.move_on_after(0) as scope:
+        await broadcaster.aclose()
+    assert scope.cancelled_caught

@@ -10,6 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, final
 
+import trio
+
 from ._subscription import Client
 
 _EXTENSION: Final = "trio_sse.carried"
@@ -23,16 +25,20 @@ class Carried:
         self._write_timeout = write_timeout
         self._closing = False
         self._clients: set[Client] = set()
+        self._discarded = trio.lowlevel.ParkingLot()
 
     def offer(self, scope: Mapping[str, Any]) -> None:
         """Put this into the scope of a request."""
         scope["extensions"][_EXTENSION] = self
 
-    def close(self) -> None:
-        """End each stream after what is queued for it, and admit no more."""
+    async def aclose(self) -> None:
+        """End each stream after what is queued for it, and wait for that; admit no more."""
         self._closing = True
         for client in self._clients:
             client.leave()
+        await trio.lowlevel.checkpoint()
+        while self._clients:
+            await self._discarded.park()
 
     @staticmethod
     def of(scope: Mapping[str, Any]) -> Carried:
@@ -53,3 +59,4 @@ class Carried:
     def discard(self, client: Client) -> None:
         """Carry it no more."""
         self._clients.discard(client)
+        self._discarded.unpark_all()

@@ -22,7 +22,7 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.h2 import H2Protocol
+from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -192,8 +192,10 @@ class Connection(TCPServer):
         if scope["type"] == "http":
             self.server.carried.offer(scope)
             self._door = self._offer_door(scope)
+            stream_id = send.__self__.stream_id
+            send = self._shield_end(send)
             if scope["http_version"] == "2":
-                send = self._bound(send)
+                send = self._bound(send, stream_id)
         try:
             await self._call_app(scope, receive, send, sync_spawn, call_soon)
         finally:
@@ -209,11 +211,28 @@ class Connection(TCPServer):
         door = scope["extensions"][EXTENSION] = _Door(self)
         return door
 
-    def _bound(self, send: Any) -> Any:
+    def _shield_end(self, send: Any) -> Any:
+        """Let hypercorn finish what it does at the end of a response, once that fits the socket.
+
+        It tells the application then that the client has left, on which many cancel the task that
+        is sending: hypercorn would be stopped before it recycles the connection, or closes it.
+        """
+
+        async def shielded_send(message: Any) -> None:
+            if message["type"] == "http.response.body" and not message.get("more_body", False):
+                with suppress(trio.BrokenResourceError):  # The write to come is told the same.
+                    await self.flush()
+                with trio.CancelScope(shield=True):
+                    await send(message)
+            else:
+                await send(message)
+
+        return shielded_send
+
+    def _bound(self, send: Any, stream_id: int) -> Any:
         http2: H2Protocol = cast("Any", self.protocol).protocol
-        buffer = http2.stream_buffers.get(send.__self__.stream_id)
-        if buffer is None:  # The client has reset the stream already.
-            return send
+        # A stream that the client has reset already has no buffer any more.
+        buffer = http2.stream_buffers.get(stream_id) or StreamBuffer(self.context.event_class)
         return BoundedSend(send, buffer, self.server.write_timeout, self.abort)
 
     async def _flush_rest(self) -> None:

@@ -36,6 +36,9 @@ _Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
 #: (after a restart, say) wait for the kernel to try again, seconds later.
 _BACKLOG: Final = 1024
 
+#: Seconds for hypercorn to write the ends of HTTP/2 streams, which it puts on the wire by itself.
+_SETTLE: Final = 0.1
+
 #: Seconds for the last words of what is cancelled (see `_delivery`), before connections are
 #: aborted.
 _LAST_WORDS: Final = 0.5
@@ -120,12 +123,21 @@ class _Server:
                 await trio.serve_listeners(
                     self._serve_connection, listeners, handler_nursery=connections
                 )
-            self._shared.carried.close()
-            await self._context.terminated.set()
-            with trio.move_on_after(self._config.graceful_timeout):
-                while self._connections:
-                    await self._all_gone.park()
+            await self._shut_down()
             connections.cancel_scope.cancel("the graceful time of the shutdown is over")
+
+    async def _shut_down(self) -> None:
+        """End the streams, then give the rest hypercorn's graceful treatment, all in one time."""
+        deadline = trio.current_time() + self._config.graceful_timeout
+        with trio.move_on_at(deadline):
+            await self._shared.carried.aclose()
+            # Once it is told, hypercorn closes a connection with its last stream, whatever that
+            # one still has to send.
+            await trio.sleep(_SETTLE)
+        await self._context.terminated.set()
+        with trio.move_on_at(deadline):
+            while self._connections:
+                await self._all_gone.park()
 
     async def _serve_connection(self, stream: Stream) -> None:
         state = ConnectionState(self._state.copy())

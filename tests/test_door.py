@@ -1,0 +1,128 @@
+"""The door that `serve` hands to a request: what it promises, seen by an application of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+
+from trio_sse import Broadcaster, sse_app
+
+from .conftest import Message, Receive, Send
+from .hardened import hardened
+from .servers import Response
+
+HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
+
+
+def body(data: bytes, *, last: bool = False) -> Message:
+    return {"type": "http.response.body", "body": data, "more_body": not last}
+
+
+async def answer(
+    check: Callable[[Any, Send], Any], *, announced: bytes = b"first", sent: bytes = b"first"
+) -> Response:
+    """Let an app announce and send its first bytes, then do what the test wants with the door."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await sse_app(Broadcaster())(scope, receive, send)
+            return
+        door = scope["extensions"]["trio_sse.direct"]
+        await send(HEAD)
+        with pytest.raises(trio.ClosedResourceError):
+            door.send_nowait(b"too early")
+        door.expect(announced)
+        await send(body(sent))
+        await check(door, send)
+        await send(body(b"last", last=True))
+        with pytest.raises(trio.ClosedResourceError):
+            door.send_nowait(b"too late")
+
+    async with hardened(app, write_timeout=30) as served:
+        response = await (await served.http1()).request()
+        async for _ in response:
+            pass
+        return response
+
+
+async def test_it_opens_for_the_announced_bytes_and_keeps_the_order_with_hypercorns() -> None:
+    async def check(door: Any, send: Send) -> None:
+        await door.opened.wait()
+        door.send_nowait(b" direct ")
+
+    response = await answer(check)
+    assert bytes(response.body) == b"first direct last"
+
+
+async def test_it_stays_shut_for_other_bytes() -> None:
+    async def check(door: Any, send: Send) -> None:
+        await trio.lowlevel.checkpoint()
+        with pytest.raises(trio.ClosedResourceError):
+            door.send_nowait(b" direct ")
+
+    response = await answer(check, sent=b"frist")
+    assert bytes(response.body) == b"fristlast"
+
+
+async def test_bytes_of_the_apps_own_shut_it() -> None:
+    async def check(door: Any, send: Send) -> None:
+        await send(body(b" own "))
+        with pytest.raises(trio.ClosedResourceError):
+            door.send_nowait(b" direct ")
+
+    response = await answer(check)
+    assert bytes(response.body) == b"first own last"
+
+
+async def test_what_a_full_socket_does_not_take_is_kept_and_flushed_in_order() -> None:
+    sent: list[bytes] = []
+
+    async def check(door: Any, send: Send) -> None:
+        try:
+            while True:
+                sent.append(b"%d;" % len(sent) * 20_000)
+                door.send_nowait(sent[-1])
+        except trio.WouldBlock:
+            await door.flush()
+        door.flush_nowait()
+
+    response = await answer(check)
+    assert bytes(response.body) == b"first" + b"".join(sent) + b"last"
+
+
+async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
+    done = trio.Event()
+
+    def fill(door: Any) -> None:
+        while True:
+            door.send_nowait(b"x" * 1_000_000)
+
+    async def check(door: Any) -> None:
+        with pytest.raises(trio.WouldBlock):
+            fill(door)
+        with pytest.raises(trio.WouldBlock):
+            door.flush_nowait()
+        with pytest.RaisesGroup(trio.BrokenResourceError):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(door.flush)
+                await trio.testing.wait_all_tasks_blocked()
+                door.abort()
+        done.set()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await sse_app(Broadcaster())(scope, receive, send)
+            return
+        door = scope["extensions"]["trio_sse.direct"]
+        await send(HEAD)
+        door.expect(b"first")
+        await send(body(b"first"))
+        await check(door)
+
+    async with hardened(app, write_timeout=30) as served:
+        await (await served.http1()).request()
+        await done.wait()
