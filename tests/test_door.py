@@ -99,13 +99,14 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
 
     def fill(door: Any) -> None:
         while True:
-            door.send_nowait(b"x" * 1_000_000)
+            door.send_nowait(b"x" * 8_000_000)
 
     async def check(door: Any) -> None:
         with pytest.raises(trio.WouldBlock):
             fill(door)
-        with pytest.raises(trio.WouldBlock):
-            door.flush_nowait()
+        for _ in range(20):  # The kernel may take more, but not all.
+            with pytest.raises(trio.WouldBlock):
+                door.flush_nowait()
         with pytest.RaisesGroup(trio.BrokenResourceError):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(door.flush)
