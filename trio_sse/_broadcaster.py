@@ -2,7 +2,8 @@
 
 It knows nothing of HTTP, of servers and of time. `broadcast` has no checkpoint, so nothing else
 runs until every client has its event, and all clients see the same order. It starts no task:
-whoever subscribes reads in a task of its own.
+whoever subscribes reads in a task of its own. (The file is long for its docstrings, which are the
+reference.)
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ It knows a client's channel and how much one write may hold; it knows neither so
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Final, Self, final
 
 import trio
@@ -40,16 +39,20 @@ class Chunks:
                 first = (await self._client.receive()).encode()
             except (trio.EndOfChannel, trio.BrokenResourceError):
                 raise StopAsyncIteration from None
-        return self._join(first)
+        chunk, _ = self._join(first, self._client.statistics().current_buffer_used)
+        return chunk
 
     def take_nowait(self, queued: int) -> tuple[bytes, int]:
         """Return the next chunk, and how many of the `queued` events (at least 1) are in it."""
-        event = self._held or self._client.receive_nowait().encode()
+        first = self._held or self._client.receive_nowait().encode()
         self._held = b""
-        if queued == 1:
-            return event, 1
-        chunks, room = [event], _MAX_CHUNK - len(event)
-        while len(chunks) < queued:
+        return self._join(first, queued - 1)
+
+    def _join(self, first: bytes, more: int) -> tuple[bytes, int]:
+        if not more:
+            return first, 1
+        chunks, room = [first], _MAX_CHUNK - len(first)
+        for _ in range(more):
             event = self._client.receive_nowait().encode()
             room -= len(event)
             if room < 0:
@@ -57,15 +60,3 @@ class Chunks:
                 break
             chunks.append(event)
         return b"".join(chunks), len(chunks)
-
-    def _join(self, first: bytes) -> bytes:
-        chunks, room = [first], _MAX_CHUNK - len(first)
-        with suppress(trio.WouldBlock, trio.EndOfChannel, trio.BrokenResourceError):
-            while room > 0:
-                event = self._client.receive_nowait().encode()
-                room -= len(event)
-                if room < 0:
-                    self._held = event
-                else:
-                    chunks.append(event)
-        return b"".join(chunks)
