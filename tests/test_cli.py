@@ -253,7 +253,10 @@ def test_a_file_as_input_is_read_to_its_end(tmp_path: Path) -> None:
 
 async def test_serve_serves_on_after_the_end_of_its_input() -> None:
     async with running("serve") as program:
+        await program.write(b"\xff\n")
         await program.close_input()
+        assert program.process.stderr is not None
+        assert b"replaced" in await program.process.stderr.receive_some()  # As it does at the end.
         async with await program.get("/events") as stream:
             await read_until(stream, b"\r\n\r\n")
             program.process.send_signal(signal.SIGTERM)
