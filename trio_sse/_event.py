@@ -2,9 +2,9 @@
 
 Rules of this file:
 1. It knows WHATWG HTML section 9.2 (server-sent events) and nothing else: no Trio, no HTTP, no
-clock. 2. A value that could not be read back by a browser as it was given is refused when it is
-made, so an
-   event that exists can be sent: nothing in it can end its own line or forge another field.
+   clock.
+2. A value that could not be read back by a browser as it was given is refused when it is made, so
+   an event that exists can be sent: nothing in it can end its own line or forge another field.
 3. A line ends with CR LF, CR or LF and with nothing else. `str.splitlines()` also splits on U+2028,
    U+0085 and others, so it is never used here.
 4. An event is encoded once, when it is made; all who send it share the same bytes.

@@ -5,8 +5,8 @@ subclasses them, and patches nothing. What stock hypercorn 0.18 does to a stream
 what is done here:
 
 1. The crash of one connection ends the whole worker: here it ends that connection, with one line
-logged. 2. A client that stops reading can never be freed, and makes a shutdown hang: here its
-connection is
+   logged.
+2. A client that stops reading can never be freed, and makes a shutdown hang: here its connection is
    aborted once the kernel has taken no byte of it for `write_timeout`.
 3. A shutdown ends only when the last client allows it: here what is left after it is aborted.
 """
