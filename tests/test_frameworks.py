@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
+from importlib import import_module
 from typing import Any, Final
 
 import pytest
 import trio
-from fastapi import APIRouter, Depends, FastAPI
-from litestar import Litestar, asgi, get
-from litestar.types import ASGIApp
-from litestar.types import Receive as LitestarReceive
-from litestar.types import Scope as LitestarScope
-from litestar.types import Send as LitestarSend
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
@@ -21,7 +16,6 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
-from starlette.types import Receive, Scope, Send
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
@@ -68,94 +62,23 @@ def starlette_endpoint(middleware: list[Middleware], broadcaster: Broadcaster) -
     return Starlette(routes=[Route("/events", events)], middleware=middleware)
 
 
-def fastapi_route(broadcaster: Broadcaster) -> App:
-    app = FastAPI()
-    app.add_route("/events", sse_app(broadcaster))  # type: ignore[arg-type]
+def other_framework(module: str, way: str, broadcaster: Broadcaster) -> App:
+    """Build an app of a framework that is imported only here: that takes most of a second."""
+    app: App = getattr(import_module(f".{module}", __package__), way)(broadcaster)
     return app
 
 
-def fastapi_mount(broadcaster: Broadcaster) -> App:
-    app = FastAPI()
-    app.mount("/", sse_app(broadcaster))
-    return app
-
-
-def fastapi_router(broadcaster: Broadcaster) -> App:
-    router = APIRouter()
-    router.add_route("/events", sse_app(broadcaster))  # type: ignore[arg-type]
-    app = FastAPI()
-    app.include_router(router)
-    return app
-
-
-class EventStreamResponse(Response):
-    """What a FastAPI endpoint can return: a Response, which is an ASGI application too."""
-
-    def __init__(self, app: App) -> None:
-        super().__init__()
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
-
-
-def fastapi_endpoint(broadcaster: Broadcaster) -> App:
-    async def check(request: Request) -> None:
-        await trio.lowlevel.checkpoint()
-        assert request.url.path == "/events"
-
-    app = FastAPI()
-
-    @app.get("/events", dependencies=[Depends(check)])
-    async def _() -> EventStreamResponse:
-        await trio.lowlevel.checkpoint()
-        return EventStreamResponse(sse_app(broadcaster))
-
-    return app
-
-
-def litestar_asgi_function(broadcaster: Broadcaster) -> App:
-    @asgi("/events", copy_scope=True)
-    async def events(scope: LitestarScope, receive: LitestarReceive, send: LitestarSend) -> None:
-        await sse_app(broadcaster)(scope, receive, send)  # type: ignore[arg-type]
-
-    return Litestar([events], openapi_config=None)
-
-
-def litestar_asgi_object(broadcaster: Broadcaster) -> App:
-    return Litestar([asgi("/events", copy_scope=True)(sse_app(broadcaster))], openapi_config=None)
-
-
-def litestar_mount(broadcaster: Broadcaster) -> App:
-    mount = asgi("/events", is_mount=True, copy_scope=True)
-    return Litestar([mount(sse_app(broadcaster))], openapi_config=None)
-
-
-def litestar_endpoint(broadcaster: Broadcaster) -> App:
-    @get("/events")
-    async def events() -> ASGIApp:
-        await trio.lowlevel.checkpoint()
-        return sse_app(broadcaster)  # type: ignore[return-value]
-
-    return Litestar([events], openapi_config=None)
-
-
-WAYS: Final[dict[str, Way]] = {
+WAYS: Final[Mapping[str, Way]] = {
     f"{way.__name__}, {name}": partial(way, middleware)
     for way in (starlette_route, starlette_mount, starlette_endpoint)
     for name, middleware in MIDDLEWARE.items()
 } | {
-    way.__name__: way
-    for way in (
-        fastapi_route,
-        fastapi_mount,
-        fastapi_router,
-        fastapi_endpoint,
-        litestar_asgi_function,
-        litestar_asgi_object,
-        litestar_mount,
-        litestar_endpoint,
-    )
+    f"{module}, {way}": partial(other_framework, f"{module}_apps", way)
+    for module, ways in {
+        "fastapi": ("route", "mount", "router", "endpoint"),
+        "litestar": ("asgi_function", "asgi_object", "mounted", "endpoint"),
+    }.items()
+    for way in ways
 }
 
 pytestmark = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())

@@ -110,7 +110,8 @@ async def test_stock_hypercorn_still_ends_with_the_connection_that_crashes(
 async def test_clients_that_take_no_byte_are_aborted_and_leave_nothing_and_others_miss_nothing(
     door: Door, broadcaster: Broadcaster
 ) -> None:
-    async with hardened(door(broadcaster), write_timeout=0.3) as served:
+    app = door(broadcaster)
+    async with hardened(app, write_timeout=0.3, keep_alive_timeout=3600) as served:
         streams = await readers(served)
         await until(lambda: broadcaster.client_count == 4)
         await wait_all_tasks_blocked(0.05)
@@ -151,7 +152,7 @@ async def test_stalled_clients_of_any_other_app_are_aborted_and_leave_nothing(
     broadcaster: Broadcaster,
 ) -> None:
     flood = Flood()
-    async with hardened(flood, write_timeout=0.3) as served:
+    async with hardened(flood, write_timeout=0.3, keep_alive_timeout=3600) as served:
         await wait_all_tasks_blocked(0.05)
         tasks, descriptors, *_ = remains(broadcaster)
         stalled = await served.stalled()

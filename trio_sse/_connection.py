@@ -21,7 +21,7 @@ from typing import Any, Final, cast, final
 import attrs
 import trio
 from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData
+from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -83,12 +83,14 @@ class Connection(TCPServer):
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
         self._unsent = bytearray()
+        self._heard_all = False
         self._door: _Door | None = None
 
     async def protocol_send(self, event: Event) -> None:
         """Write hypercorn's bytes; leave its other events to hypercorn."""
         if not isinstance(event, RawData):
-            await super().protocol_send(event)
+            if not (self._heard_all and isinstance(event, Updated) and event.idle):
+                await super().protocol_send(event)
             return
         try:
             if self._tls is not None:
@@ -142,6 +144,12 @@ class Connection(TCPServer):
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        # Hypercorn would wait for a next request, though the client has left.
+        self._heard_all = True
+        await self.idle_task.stop()
 
     async def _wait_writable(self) -> None:
         async with self.send_lock:
