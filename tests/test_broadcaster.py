@@ -96,14 +96,14 @@ def test_only_the_broadcaster_itself_sends_a_reset(strict: bool) -> None:
 
 
 async def test_a_broadcaster_that_is_not_strict_sends_any_event() -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("whatever", "x")
         assert subscription.receive_nowait() == ServerSentEvent("whatever", "x")
 
 
 async def test_an_enum_member_and_its_value_are_the_same_event() -> None:
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(history_size=0)
     broadcaster.register_event(Kind.PRICE)
     async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("price", "1")

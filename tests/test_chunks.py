@@ -27,7 +27,7 @@ async def stalled_amid_an_event(
 
 
 async def test_what_was_queued_meanwhile_goes_out_in_one_chunk(nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     for number in range(100):
@@ -40,7 +40,7 @@ async def test_what_was_queued_meanwhile_goes_out_in_one_chunk(nursery: trio.Nur
 
 @pytest.mark.parametrize("size", [1_000, 30_000, LIMIT - 17, LIMIT // 2 - 17])
 async def test_no_chunk_of_several_events_exceeds_64_kib(size: int, nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     for _ in range(200):
@@ -58,7 +58,7 @@ async def test_no_chunk_of_several_events_exceeds_64_kib(size: int, nursery: tri
 async def test_a_chunk_is_full_at_exactly_64_kib(
     excess: int, chunks: int, nursery: trio.Nursery
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     overhead = 2 * len(ServerSentEvent("x").encode())
@@ -70,7 +70,7 @@ async def test_a_chunk_is_full_at_exactly_64_kib(
 
 
 async def test_a_larger_event_goes_alone_and_in_its_place(nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     texts = ["a", "b" * (LIMIT + 1), "c", "d", "e" * LIMIT]
@@ -85,7 +85,7 @@ async def test_a_larger_event_goes_alone_and_in_its_place(nursery: trio.Nursery)
 
 
 async def test_all_clients_send_the_same_bytes_object(nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     apps = [Tap(sse_app(broadcaster)) for _ in range(3)]
     for app in apps:
         await open_event_stream(nursery, app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -71,14 +72,14 @@ async def read_until(stream: trio.SocketStream, expected: bytes) -> bytes:
 
 
 def body_of(response: bytes) -> bytes:
-    """Take the chunked coding off a whole response, which must have come to its last chunk."""
+    """Return the events of a whole response, which must have come to its last chunk."""
     _, _, rest = response.partition(b"\r\n\r\n")
     body = b""
     while True:
         size, _, rest = rest.partition(b"\r\n")
         if size == b"0":
             assert rest == b"\r\n"
-            return body.removeprefix(b"\n")  # The empty line that proves the direct way.
+            return re.sub(rb"id: .*\n", b"", body).removeprefix(b"\n")
         body += rest[: int(size, 16)]
         rest = rest[int(size, 16) + 2 :]
 

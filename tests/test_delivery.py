@@ -22,7 +22,7 @@ async def rest(stream: EventStream) -> list[str]:
 
 
 async def test_the_head_comes_at_once(door: Door, nursery: trio.Nursery) -> None:
-    stream = await open_event_stream(nursery, door(Broadcaster()))
+    stream = await open_event_stream(nursery, door(Broadcaster(history_size=0)))
     assert stream.status == 200
     assert stream.headers == {
         "content-type": "text/event-stream",
@@ -34,7 +34,7 @@ async def test_the_head_comes_at_once(door: Door, nursery: trio.Nursery) -> None
 
 
 async def test_events_arrive_as_they_are_broadcast(door: Door, nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(history_size=0)
     broadcaster.register_event("price")
     stream = await open_event_stream(nursery, door(broadcaster))
     broadcaster.broadcast("price", {"bid": 42})
@@ -46,7 +46,7 @@ async def test_events_arrive_as_they_are_broadcast(door: Door, nursery: trio.Nur
 async def test_every_stream_gets_every_event_once_and_in_order(
     door: Door, nursery: trio.Nursery
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = door(broadcaster)
     streams = [await open_event_stream(nursery, app) for _ in range(5)]
     for number in range(100):
@@ -62,7 +62,7 @@ async def test_every_stream_gets_every_event_once_and_in_order(
 async def test_closing_sends_what_is_queued_and_ends_the_stream_cleanly(
     door: Door, nursery: trio.Nursery
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     broadcast(broadcaster, "1", "2")
@@ -76,7 +76,7 @@ async def test_closing_sends_what_is_queued_and_ends_the_stream_cleanly(
 async def test_a_client_that_leaves_is_noticed_at_once(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     assert broadcaster.client_count == 1
@@ -89,7 +89,7 @@ async def test_a_client_that_leaves_is_noticed_at_once(
 async def test_a_stalled_client_that_leaves_is_noticed_at_once(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     stream.stall()
@@ -102,7 +102,7 @@ async def test_a_stalled_client_that_leaves_is_noticed_at_once(
 
 
 async def test_a_cancelled_server_leaves_no_client_behind(door: Door) -> None:
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(history_size=0)
     async with trio.open_nursery() as nursery:
         await open_event_stream(nursery, door(broadcaster))
         nursery.cancel_scope.cancel()
@@ -112,7 +112,7 @@ async def test_a_cancelled_server_leaves_no_client_behind(door: Door) -> None:
 async def test_a_pruned_client_gets_its_backlog_without_a_hole_and_a_clean_end(
     door: Door, nursery: trio.Nursery
 ) -> None:
-    broadcaster = Broadcaster(5, strict=False)
+    broadcaster = Broadcaster(5, strict=False, history_size=0)
     app = Tap(door(broadcaster))
     slow, quick = (
         await open_event_stream(nursery, app),

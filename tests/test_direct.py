@@ -98,7 +98,7 @@ async def direct(app: App) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
 
 @pytest.fixture
 def broadcaster() -> Broadcaster:
-    return Broadcaster(4, strict=False)
+    return Broadcaster(4, strict=False, history_size=0)
 
 
 async def test_events_go_through_the_door_once_it_is_open(
@@ -161,13 +161,13 @@ async def test_a_client_that_leaves_before_the_door_opens_is_forgotten(
 async def test_silence_gives_one_heartbeat_for_each_interval(
     door: Door, autojump_clock: MockClock
 ) -> None:
-    async with direct(door(Broadcaster(heartbeat_interval=15))) as (held, _):
+    async with direct(door(Broadcaster(heartbeat_interval=15, history_size=0))) as (held, _):
         await trio.sleep(46 - trio.current_time())
         assert held.chunks == [b": heartbeat\n\n"] * 3
 
 
 async def test_silence_counts_from_the_last_write(door: Door, autojump_clock: MockClock) -> None:
-    broadcaster = Broadcaster(strict=False, heartbeat_interval=15)
+    broadcaster = Broadcaster(strict=False, heartbeat_interval=15, history_size=0)
     async with direct(door(broadcaster)) as (held, _):
         await trio.sleep_until(10)
         broadcaster.broadcast("x", "1")
@@ -180,7 +180,7 @@ async def test_silence_counts_from_the_last_write(door: Door, autojump_clock: Mo
 async def test_a_full_socket_gets_no_heartbeat_and_the_rest_once_there_is_room(
     door: Door, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(4, strict=False, heartbeat_interval=15)
+    broadcaster = Broadcaster(4, strict=False, heartbeat_interval=15, history_size=0)
     async with direct(door(broadcaster)) as (held, _):
         held.fill()
         broadcaster.broadcast("x", "1")
@@ -235,7 +235,7 @@ async def test_a_full_socket_behind_a_full_buffer_is_pruned_drained_and_ended_cl
 
 
 async def test_no_write_of_several_events_exceeds_64_kib(door: Door) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     async with direct(door(broadcaster)) as (held, _):
         for n in range(5):
             broadcaster.broadcast("x", str(n) * 30_000)

@@ -55,7 +55,7 @@ async def test_nothing_is_sent_once_the_app_knows_that_the_client_has_left() -> 
         await sse_app(broadcaster)(scope, watched_receive, watched_send)
 
     for _ in range(50):
-        broadcaster = Broadcaster(strict=False)
+        broadcaster = Broadcaster(strict=False, history_size=0)
         async with trio.open_nursery() as nursery:
             stream = await open_event_stream(nursery, app)
             broadcaster.broadcast("x", "1")
@@ -64,7 +64,7 @@ async def test_nothing_is_sent_once_the_app_knows_that_the_client_has_left() -> 
 
 
 async def test_a_client_that_leaves_gets_no_last_chunk(nursery: trio.Nursery) -> None:
-    app = Tap(sse_app(Broadcaster()))
+    app = Tap(sse_app(Broadcaster(history_size=0)))
     stream = await open_event_stream(nursery, app)
     stream.disconnect()
     await app.finished.wait()
@@ -72,7 +72,7 @@ async def test_a_client_that_leaves_gets_no_last_chunk(nursery: trio.Nursery) ->
 
 
 async def test_what_a_client_sends_is_drained(nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     sent: list[Message] = []
     to_app, receive = trio.open_memory_channel[Message](0)
 
@@ -97,7 +97,7 @@ async def test_what_a_client_sends_is_drained(nursery: trio.Nursery) -> None:
 
 @pytest.mark.parametrize("after", [0, 1, 2], ids=["head", "first event", "second event"])
 async def test_an_oserror_from_send_is_a_client_that_has_left(after: int) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_failing_send(sse_app(broadcaster), ConnectionResetError(), after=after))
     async with trio.open_nursery() as nursery:
         if after:
@@ -116,7 +116,7 @@ async def test_an_oserror_from_send_is_a_client_that_has_left(after: int) -> Non
 async def test_an_oserror_from_the_last_chunk_is_a_client_that_has_left(
     nursery: trio.Nursery,
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_failing_send(sse_app(broadcaster), BrokenPipeError(), after=1))
     await open_event_stream(nursery, app)
     broadcaster.close()
@@ -125,7 +125,7 @@ async def test_an_oserror_from_the_last_chunk_is_a_client_that_has_left(
 
 
 async def test_an_error_after_the_head_is_no_clean_end() -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_failing_send(sse_app(broadcaster), LookupError("oops"), after=2))
     with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
@@ -141,7 +141,7 @@ async def test_an_error_of_receive_is_no_clean_end() -> None:
     fail = trio.Event()
 
     async def app(scope: Message, _: Receive, send: Send) -> None:
-        await sse_app(Broadcaster())(scope, receive, send)
+        await sse_app(Broadcaster(history_size=0))(scope, receive, send)
 
     async def receive() -> Message:
         await fail.wait()
@@ -162,7 +162,7 @@ async def test_a_cancelled_idle_stream_ends_cleanly(
     asgi_door: Door, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, asgi_door(Broadcaster()))
+        stream = await open_event_stream(nursery, asgi_door(Broadcaster(history_size=0)))
         nursery.cancel_scope.cancel()
     assert stream.complete
     assert trio.current_time() == 0
@@ -170,7 +170,9 @@ async def test_a_cancelled_idle_stream_ends_cleanly(
 
 async def test_a_cancelled_stream_behind_any_receive_ends_cleanly() -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, with_plain_receive(sse_app(Broadcaster())))
+        stream = await open_event_stream(
+            nursery, with_plain_receive(sse_app(Broadcaster(history_size=0)))
+        )
         nursery.cancel_scope.cancel()
     assert stream.complete
 
@@ -178,7 +180,7 @@ async def test_a_cancelled_stream_behind_any_receive_ends_cleanly() -> None:
 async def test_a_stream_cancelled_amid_an_event_is_cut(
     asgi_door: Door, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     async with trio.open_nursery() as nursery:
         app = Tap(asgi_door(broadcaster))
         stream = await stalled_amid_an_event(nursery, broadcaster, app)
@@ -194,7 +196,7 @@ async def test_last_words_that_block_are_given_up_after_half_a_second(
     asgi_door: Door, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, asgi_door(Broadcaster()))
+        stream = await open_event_stream(nursery, asgi_door(Broadcaster(history_size=0)))
         stream.stall()
         nursery.cancel_scope.cancel()
     assert trio.current_time() == 0.5
@@ -204,7 +206,7 @@ async def test_last_words_that_block_are_given_up_after_half_a_second(
 async def test_a_last_chunk_that_blocks_waits_for_the_client(
     asgi_door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(history_size=0)
     stream = await open_event_stream(nursery, asgi_door(broadcaster))
     stream.stall()
     broadcaster.close()
@@ -220,7 +222,7 @@ async def test_a_last_chunk_that_blocks_waits_for_the_client(
 async def test_a_client_that_leaves_frees_a_send_that_never_returns(
     what: str, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_stuck_send(sse_app(broadcaster)))
     stream = await open_event_stream(nursery, app)
     if what == "event":

@@ -28,7 +28,7 @@ class Steps(trio.abc.Instrument):
 async def test_after_15_seconds_of_silence_there_is_exactly_one_heartbeat(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    stream = await open_event_stream(nursery, door(Broadcaster()))
+    stream = await open_event_stream(nursery, door(Broadcaster(history_size=0)))
     await trio.sleep_until(14.999)
     assert stream.raw_bytes == b""
     await trio.sleep_until(15)
@@ -41,7 +41,9 @@ async def test_after_15_seconds_of_silence_there_is_exactly_one_heartbeat(
 async def test_silence_that_goes_on_gives_a_heartbeat_each_interval(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    stream = await open_event_stream(nursery, door(Broadcaster(heartbeat_interval=0.25)))
+    stream = await open_event_stream(
+        nursery, door(Broadcaster(heartbeat_interval=0.25, history_size=0))
+    )
     await trio.sleep(60.1)
     assert stream.raw_bytes == HEARTBEAT * 4 * 60
 
@@ -49,7 +51,7 @@ async def test_silence_that_goes_on_gives_a_heartbeat_each_interval(
 async def test_silence_is_counted_from_the_last_event(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     for moment in (4, 10, 11):
         await trio.sleep_until(moment)
@@ -63,7 +65,7 @@ async def test_silence_is_counted_from_the_last_event(
 async def test_there_are_no_heartbeats_amid_traffic(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     for number in range(100):
         await trio.sleep(14.9)
@@ -75,7 +77,7 @@ async def test_there_are_no_heartbeats_amid_traffic(
 async def test_without_an_interval_there_are_no_heartbeats(
     never: float | None, door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False, heartbeat_interval=never)
+    broadcaster = Broadcaster(strict=False, heartbeat_interval=never, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     await trio.sleep(86_000)
     broadcaster.broadcast("x", "still there")
@@ -86,7 +88,7 @@ async def test_without_an_interval_there_are_no_heartbeats(
 async def test_an_event_at_the_very_deadline_is_neither_lost_nor_doubled(
     door: Door, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False, heartbeat_interval=1)
+    broadcaster = Broadcaster(strict=False, heartbeat_interval=1, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     for number in range(0, 201, 3):
         broadcaster.broadcast("x", number)
@@ -107,7 +109,7 @@ async def test_an_event_at_the_very_deadline_is_neither_lost_nor_doubled(
 async def test_a_stalled_client_gets_no_heap_of_heartbeats_and_costs_nothing(
     door: Door, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     stream.stall()
     steps = Steps()
@@ -123,7 +125,7 @@ async def test_a_stalled_client_gets_no_heap_of_heartbeats_and_costs_nothing(
 async def test_heartbeats_come_whatever_kind_of_object_receive_is(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_plain_receive(sse_app(broadcaster)))
     stream = await open_event_stream(nursery, app)
     await trio.sleep_until(15.001)
@@ -138,7 +140,7 @@ async def test_heartbeats_come_whatever_kind_of_object_receive_is(
 async def test_a_heartbeat_takes_no_events_place_in_the_buffer(
     door: Door, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
-    broadcaster = Broadcaster(1, strict=False, heartbeat_interval=1)
+    broadcaster = Broadcaster(1, strict=False, heartbeat_interval=1, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     for number in range(20):
         mock_clock.jump(1)

@@ -146,7 +146,7 @@ async def test_another_client_that_comes_while_closing_is_told_with_a_status(
     answer = await ask(door(closing()), accept=accept)
     assert answer.status == 503
     assert 1 <= int(answer.headers["retry-after"]) <= 5
-    assert answer.raw_bytes == b"Closing: come back later.\n"
+    assert answer.raw_bytes == b"Full or closing: come back later.\n"
 
 
 async def test_no_answer_names_the_connection(door: Door) -> None:

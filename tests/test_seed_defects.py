@@ -160,7 +160,7 @@ async def test_d16_an_event_is_held_and_encoded_once_for_all_clients() -> None:
 
 async def test_d19_it_runs_on_trio_and_ships_its_types(nursery: trio.Nursery) -> None:
     assert files("trio_sse").joinpath("py.typed").is_file()
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, sse_app(broadcaster))
     broadcaster.broadcast("x", "1")
     await stream.receive()

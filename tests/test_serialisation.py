@@ -65,7 +65,7 @@ class Kind(StrEnum):
     ids=repr,
 )
 async def test_data_is_sent_as_text_or_json(data: object, text: str) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("x", data)
         assert subscription.receive_nowait() == ServerSentEvent("x", text)
@@ -83,7 +83,7 @@ def utf8(_: object) -> bytes:
 async def test_another_serialiser_may_give_text_or_bytes(
     dumps: Callable[[object], str | bytes],
 ) -> None:
-    broadcaster = Broadcaster(strict=False, dumps=dumps)
+    broadcaster = Broadcaster(strict=False, dumps=dumps, history_size=0)
     async with broadcaster.subscribe() as subscription:
         broadcaster.broadcast("x", {"any": "thing"})
         assert subscription.receive_nowait().data == "text"
@@ -104,7 +104,7 @@ async def test_another_serialiser_may_give_text_or_bytes(
 async def test_what_cannot_be_sent_raises_in_the_publisher_and_reaches_nobody(
     event: Any, data: object, error: type[Exception], message: str
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
+    broadcaster = Broadcaster(strict=False, history_size=0)
     async with broadcaster.subscribe() as subscription:
         with pytest.raises(error, match=message):
             broadcaster.broadcast(event, data)

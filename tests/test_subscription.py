@@ -18,7 +18,7 @@ from trio_sse import Broadcaster, ServerSentEvent, Subscription
 
 @pytest.fixture
 def broadcaster() -> Broadcaster:
-    return Broadcaster(2, strict=False)
+    return Broadcaster(2, strict=False, history_size=0)
 
 
 def broadcast(broadcaster: Broadcaster, *texts: str) -> None:

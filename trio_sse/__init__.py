@@ -3,7 +3,7 @@
 # The layering. Imports run downwards only, and a test holds the files to it:
 #
 #   __main__ → _cli → hypercorn, _asgi → _delivery → _subscription → _event
-#                                 _asgi → _broadcaster → _subscription, _home
+#                         _asgi, _route → _broadcaster → _subscription, _history → _event
 #                                 _asgi → _negotiation → _event
 #
 # quart, hypercorn and testing need an extra each. They never import each other, and nothing above
@@ -13,8 +13,8 @@ from ._asgi import sse_app as sse_app
 from ._broadcaster import RESET_EVENT as RESET_EVENT
 from ._broadcaster import Broadcaster as Broadcaster
 from ._broadcaster import BroadcasterStatistics as BroadcasterStatistics
-from ._broadcaster import sse_route as sse_route
 from ._event import ServerSentEvent as ServerSentEvent
+from ._route import sse_route as sse_route
 from ._subscription import Subscription as Subscription
 
 # Tracebacks and help() name the public place.

@@ -6,15 +6,19 @@ path, so it may be a whole server, be mounted, or be returned by a route.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Final, final
 
 from ._broadcaster import Broadcaster
 from ._carried import Carried
 from ._delivery import Delivery, Message, Receive, Scope, Send
 from ._direct import EXTENSION
-from ._negotiation import Answer, negotiate
+from ._heartbeat import Silence, retirement
+from ._negotiation import Answer, negotiate, read_last_event_id
+from ._options import check_limit, check_seconds
+from ._subscription import Client
 
 _Headers = Iterable[tuple[str | bytes, str | bytes]]
 
@@ -26,7 +30,14 @@ _FIELD_VALUE: Final = re.compile(rb"([\x21-\x7e\x80-\xff]+([\t ]+[\x21-\x7e\x80-
 _OURS: Final = frozenset({b"connection", b"content-length", b"content-type", b"transfer-encoding"})
 
 
-def sse_app(broadcaster: Broadcaster, *, headers: _Headers = ()) -> SSEApp:
+def sse_app(
+    broadcaster: Broadcaster,
+    *,
+    key: Hashable = None,
+    key_limit: float = math.inf,
+    max_age: float = math.inf,
+    headers: _Headers = (),
+) -> SSEApp:
     """Return an ASGI application that streams all that is broadcast to whoever requests it.
 
     It is cheap to make: serve it as it is, mount it, await it from another ASGI application, or
@@ -34,22 +45,41 @@ def sse_app(broadcaster: Broadcaster, *, headers: _Headers = ()) -> SSEApp:
 
     Args:
         broadcaster: Where the events come from.
+        key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
+            `None` for nobody's.
+        key_limit: How many streams of the key there may be at a time. A browser that is turned
+            away comes back by itself.
+        max_age: Seconds after which a stream ends, between two events, and the browser reconnects;
+            each stream ends after 80 to 100 % of it.
         headers: Further response headers as (name, value) pairs, for instance
             ``[("access-control-allow-origin", "https://example.org")]``; they replace ours of the
             same name.
 
     Raises:
-        ValueError: If a header is malformed, or is one that the stream itself depends on.
+        ValueError: If `key_limit` is less than 1, `max_age` is not greater than 0, or a header is
+            malformed or one that the stream itself depends on.
     """
-    return SSEApp(broadcaster, headers)
+    check_limit("key_limit", key_limit)
+    check_seconds("max_age", max_age)
+    return SSEApp(broadcaster, key, key_limit, max_age, headers)
 
 
 @final
 class SSEApp:
     """An ASGI application that streams a broadcaster's events; made by `sse_app`."""
 
-    def __init__(self, broadcaster: Broadcaster, headers: _Headers) -> None:
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        key: Hashable,
+        key_limit: float,
+        max_age: float,
+        headers: _Headers,
+    ) -> None:
         self._broadcaster = broadcaster
+        self._key = key
+        self._key_limit = key_limit
+        self._max_age = max_age
         self._headers = [_field(name, value) for name, value in headers]
         for name, value in self._headers:
             _check_field(name, value)
@@ -67,22 +97,38 @@ class SSEApp:
             raise ValueError(f"ASGI scope type {scope['type']!r} is not supported")
 
     async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
-        accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
         carried = Carried.of(scope)
-        closing = self._broadcaster.closed or carried.closing
-        answer = negotiate(scope["method"], accept, closing=closing)
+        last_event_id = read_last_event_id(scope["headers"], scope.get("query_string", b""))
+        answer = self._negotiate(scope, last_event_id, carried)
         if answer.streams:
-            with self._broadcaster.open_stream() as client:
+            with self._broadcaster.open_stream(
+                last_event_id=last_event_id, key=self._key
+            ) as client:
                 carried.add(client)
                 try:
-                    door = scope.get("extensions", {}).get(EXTENSION)
-                    delivery = Delivery(client, send, self._broadcaster.heartbeat_interval, door)
-                    await delivery.run(self._head(answer), receive)
+                    await self._deliver(client, scope, receive, send, self._head(answer))
                 finally:
                     carried.discard(client)
         else:
             await send(self._head(answer))
             await send({"type": "http.response.body", "body": answer.body})
+
+    def _negotiate(self, scope: Scope, last_event_id: str | None, carried: Carried) -> Answer:
+        accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
+        return negotiate(
+            scope["method"],
+            accept,
+            last_event_id,
+            admitted=self._broadcaster.admits(self._key, self._key_limit) and not carried.closing,
+            come_back=self._broadcaster.draw_come_back(),
+        )
+
+    async def _deliver(
+        self, client: Client, scope: Scope, receive: Receive, send: Send, head: Message
+    ) -> None:
+        door = scope.get("extensions", {}).get(EXTENSION)
+        silence = Silence(self._broadcaster.heartbeat_interval, retire_at=retirement(self._max_age))
+        await Delivery(client, send, silence, door).run(head, receive)
 
     def _head(self, answer: Answer) -> Message:
         replaced = {name for name, _ in self._headers}

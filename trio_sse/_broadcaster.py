@@ -1,17 +1,19 @@
 """The broadcaster: one event in, one bounded memory channel for each client out.
 
 It knows nothing of HTTP, of servers and of time. `broadcast` has no checkpoint, so nothing else
-runs until every client has its event, and all clients see the same order. It starts no task:
-whoever subscribes reads in a task of its own. (The file is long for its docstrings, which are the
-reference.)
+runs until every client has its event, and all clients see the same order. A client that comes is
+registered in the same step in which its past is looked up, so nothing falls between the two. It
+starts no task: whoever subscribes reads in a task of its own. (The file is long for its docstrings,
+which are the reference.)
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import random
 import reprlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Final, final
 
 import attrs
@@ -19,8 +21,11 @@ import msgspec
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._event import ServerSentEvent
+from ._event import END_ID, ServerSentEvent
+from ._groups import Groups
+from ._history import History, Missed
 from ._home import HomeRun
+from ._options import check_count, check_limit, check_range, check_seconds
 from ._subscription import Client, Subscription
 
 if TYPE_CHECKING:
@@ -33,6 +38,14 @@ RESET_EVENT: Final = "stream-reset"
 #: Types that a browser's EventSource dispatches itself: a listener could not tell ours from its
 #: own.
 _BROWSER_EVENTS: Final = frozenset({"error", "open"})
+
+#: Seconds within which those who were turned away come back, spread so that they do not come
+#: together.
+_COME_BACK: Final = (1.0, 5.0)
+
+#: The last block of a stream whose client shall not come back: it is asked for by this id, and
+#: refused.
+_END: Final = ServerSentEvent(data=None, id=END_ID)
 
 _logger = logging.getLogger("trio_sse")
 
@@ -74,11 +87,19 @@ class Broadcaster(trio.abc.AsyncResource):
         heartbeat_interval: Seconds of silence after which a comment is sent, so that proxies keep
             the connection and vanished clients are noticed; `None` or `math.inf` for never. The
             default follows the specification's authoring notes: "every 15 seconds or so".
+        history_size: How many of the last events are kept for clients that come back (0 for none).
+            With a history each event has an id; a browser that reconnects sends the last one that
+            it has seen, and gets what it missed, or a ``stream-reset`` event whose data is the
+            reason why that cannot be known.
+        max_clients: How many clients there may be for one more to be let in. A browser that is
+            turned away comes back by itself; nobody who is in is ever put out.
+        reconnection_time: The range of seconds, (low, high), after which browsers reconnect; each
+            gets its own, so that a restart does not bring them all back at once. `None` leaves it
+            to the browser (about three seconds).
         dumps: Turns data that is neither `str` nor `bytes` into JSON text.
 
     Raises:
-        ValueError: If `buffer_size` is not a whole number of at least 1, or `heartbeat_interval` is
-            not a number greater than 0.
+        ValueError: If a number is out of its range.
 
     Example::
 
@@ -93,19 +114,30 @@ class Broadcaster(trio.abc.AsyncResource):
         *,
         strict: bool = True,
         heartbeat_interval: float | None = 15.0,
+        history_size: int = 256,
+        max_clients: float = math.inf,
+        reconnection_time: tuple[float, float] | None = None,
         dumps: Callable[[object], bytes | str] = msgspec.json.encode,
     ) -> None:
-        _check_buffer_size(buffer_size)
+        check_count("buffer_size", buffer_size, at_least=1)
+        check_count("history_size", history_size, at_least=0)
+        check_limit("max_clients", max_clients)
         if heartbeat_interval is None:
             heartbeat_interval = math.inf
-        _check_heartbeat_interval(heartbeat_interval)
+        check_seconds("heartbeat_interval", heartbeat_interval)
+        if reconnection_time is not None:
+            check_range("reconnection_time", reconnection_time)
         self._buffer_size = buffer_size
         self._strict = strict
         self._heartbeat_interval = heartbeat_interval
+        self._history = History(history_size) if history_size else None
+        self._max_clients = max_clients
+        self._reconnection_time = reconnection_time
         self._dumps = dumps
         self._event_types: frozenset[str] = frozenset()
         self._clients: dict[Client, trio.MemorySendChannel[ServerSentEvent]] = {}
         self._streams: set[Client] = set()
+        self._keys = Groups[Client]()
         self._stream_ended = trio.lowlevel.ParkingLot()
         self._home: HomeRun | None = None
         self._closed = False
@@ -185,8 +217,13 @@ class Broadcaster(trio.abc.AsyncResource):
                 f"event type {event!r} is not registered; call register_event({event!r}) first, or "
                 f"make the broadcaster with strict=False (registered: {sorted(self._event_types)})"
             )
-        message = ServerSentEvent(event, self._serialise(data))
+        text = self._serialise(data)
         self._check_home()
+        if self._history is None:
+            message = ServerSentEvent(event, text)
+        else:
+            message = ServerSentEvent(event, text, id=self._history.next_id)
+            self._history.append(message)
         full: list[Client] = []
         for client, channel in self._clients.items():
             try:
@@ -215,47 +252,113 @@ class Broadcaster(trio.abc.AsyncResource):
                 await taken.wait()
 
     @enable_ki_protection
-    def subscribe(self) -> Subscription:
+    def subscribe(self, *, last_event_id: str | None = None, key: Hashable = None) -> Subscription:
         """Register a client, at once, and return its end: every later broadcast is in it.
+
+        Args:
+            last_event_id: The id of the last event that this client has seen, if it was here
+                before. What was broadcast since then comes first; or, if that is not known, a
+                ``stream-reset`` event.
+            key: Whose client it is, to be disconnected by; `None` for nobody's.
 
         Raises:
             trio.ClosedResourceError: If the broadcaster was closed.
             RuntimeError: If not called from a Trio task, or while there are clients of another run.
         """
-        return self._register()
+        self._check_open()
+        self._check_home()
+        return self._register(_replay(self._recall(last_event_id)), key)
+
+    def admits(self, key: Hashable = None, key_limit: float = math.inf) -> bool:
+        """Tell whether one more response may be opened (for the adapters of this package)."""
+        return not (
+            self._closed
+            or len(self._clients) >= self._max_clients
+            or (key is not None and self._keys.count(key) >= key_limit)
+        )
+
+    def draw_come_back(self) -> float:
+        """Return the seconds after which one who is turned away may come back."""
+        low, high = self._reconnection_time or _COME_BACK
+        return random.uniform(low, high)  # noqa: S311 (spreads load, keeps no secret)
 
     @enable_ki_protection
-    def open_stream(self) -> Client:
+    def open_stream(self, *, last_event_id: str | None = None, key: Hashable = None) -> Client:
         """Register a client whose events go out in a response (for the adapters of this package).
 
-        `aclose` waits until the response closes the client, or cancels the `cancel_scope` that the
-        response has set.
+        What a stream begins with is queued for it: the reconnection time, what the client has
+        missed, and where it now is. `aclose` waits until the response closes the client, or cancels
+        the `cancel_scope` that the response has set.
         """
-        client = self._register()
+        self._check_open()
+        self._check_home()
+        missed = self._recall(last_event_id)
+        blocks = [*self._draw_reconnection_time(), *_replay(missed)]
+        if self._history is not None and (missed is None or missed.gap is not None):
+            blocks.append(ServerSentEvent(data=None, id=self._history.last_id))
+        client = self._register(blocks, key)
+        client.last_words = b"".join(block.encode() for block in self._draw_reconnection_time())
         self._streams.add(client)
         return client
 
-    async def stream(self, request: quart.Request) -> quart.Response:
+    async def stream(
+        self,
+        request: quart.Request,
+        *,
+        key: Hashable = None,
+        key_limit: float = math.inf,
+        max_age: float = math.inf,
+    ) -> quart.Response:
         """Return the response of a Quart-Trio route: all that is broadcast while it is sent.
 
         Needs the extra ``quart``. Code before this call is the place to refuse a request.
 
         Args:
             request: The request, `quart.request`.
+            key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
+                `None` for nobody's.
+            key_limit: How many streams of the key there may be at a time. Requests that are under
+                way together may exceed it.
+            max_age: Seconds after which the stream ends, between two events, and the browser
+                reconnects; each stream ends after 80 to 100 % of it.
+
+        Raises:
+            ValueError: If `key_limit` is less than 1, or `max_age` not greater than 0.
         """
         from .quart import stream_response
 
+        check_limit("key_limit", key_limit)
+        check_seconds("max_age", max_age)
         await trio.lowlevel.checkpoint()
-        return stream_response(self, request)
+        return stream_response(self, request, key=key, key_limit=key_limit, max_age=max_age)
+
+    @enable_ki_protection
+    def disconnect(self, key: Hashable, *, final: bool = False) -> int:
+        """End all streams of a key after what is queued for them; return how many.
+
+        Args:
+            key: What was given when the streams were opened.
+            final: Whether browsers shall not come back: the last id they get is ``end``, and a
+                request with that id is answered 204 (No Content), at which a browser stops.
+
+        Raises:
+            RuntimeError: As `broadcast` does.
+        """
+        self._check_home()
+        clients = self._keys.members(key)
+        for client in clients:
+            if final:
+                client.last_words += _END.encode()
+            client.leave()
+        return len(clients)
 
     @enable_ki_protection
     def close(self) -> None:
         """Admit nobody and end every stream after what is queued for it; never waits."""
         self._check_home()
         self._closed = True
-        for client in self._clients:
-            client.end()
-        self._clients.clear()
+        for client in tuple(self._clients):
+            client.leave()
 
     async def aclose(self) -> None:
         """Close, and wait until the last response has ended; if cancelled, cancel what is left.
@@ -272,13 +375,23 @@ class Broadcaster(trio.abc.AsyncResource):
                 if client.cancel_scope is not None:
                     client.cancel_scope.cancel("aclose() of the broadcaster was cancelled")
 
-    def _register(self) -> Client:
-        self._check_open()
-        self._check_home()
+    def _draw_reconnection_time(self) -> list[ServerSentEvent]:
+        if self._reconnection_time is None:
+            return []
+        return [ServerSentEvent(data=None, retry=round(self.draw_come_back() * 1000))]
+
+    def _recall(self, last_event_id: str | None) -> Missed | None:
+        if self._history is None or last_event_id is None:
+            return None
+        return self._history.since(last_event_id)
+
+    def _register(self, backlog: Sequence[ServerSentEvent], key: Hashable) -> Client:
         if not self._clients:
             self._home = HomeRun()
-        client = Client(self._buffer_size, self._release, self._end_stream)
+        client = Client(self._buffer_size, self._release, self._end_stream, backlog, key)
         self._clients[client] = client.send_channel
+        if key is not None:
+            self._keys.add(key, client)
         return client
 
     def _serialise(self, data: object) -> str:
@@ -300,45 +413,29 @@ class Broadcaster(trio.abc.AsyncResource):
         """Refuse a call from elsewhere than the clients' run; forget them if that is over."""
         if self._home is not None and self._clients and self._home.is_over():
             self._clients.clear()
+            self._keys = Groups[Client]()
 
     def _prune(self, client: Client) -> None:
-        if self._clients.pop(client, None) is None:
+        if client not in self._clients:
             return  # A logging handler that broadcasts was first.
+        self._release(client)
         client.end(pruned=True)
         self._clients_pruned += 1
         _logger.info("client pruned: its buffer of %d events is full", self._buffer_size)
 
     def _release(self, client: Client) -> None:
         self._clients.pop(client, None)
+        self._keys.discard(client.key, client)
 
     def _end_stream(self, client: Client) -> None:
         self._streams.discard(client)
         self._stream_ended.unpark_all()
 
 
-def sse_route(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
-    """Return a Quart-Trio view that streams all that is broadcast to whoever requests it.
-
-    Needs the extra ``quart``. Use it as ``app.add_url_rule("/events",
-    view_func=sse_route(broadcaster))``; each view has an endpoint name of its own, so that an app
-    may have several.
-    """
-    from .quart import view
-
-    return view(broadcaster)
-
-
-def _check_buffer_size(value: object) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"buffer_size must be a whole number of at least 1, got {value!r}")
-
-
-def _check_heartbeat_interval(value: object) -> None:
-    if not isinstance(value, int | float) or not value > 0:
-        raise ValueError(
-            "heartbeat_interval must be a number of seconds greater than 0 (None for never), "
-            f"got {value!r}"
-        )
+def _replay(missed: Missed | None) -> Sequence[ServerSentEvent]:
+    if missed is None:
+        return ()
+    return missed.events if missed.gap is None else [ServerSentEvent(RESET_EVENT, missed.gap)]
 
 
 def _check_not_reserved(event: str) -> None:

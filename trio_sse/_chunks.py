@@ -39,8 +39,17 @@ class Chunks:
                 first = (await self._client.receive()).encode()
             except (trio.EndOfChannel, trio.BrokenResourceError):
                 raise StopAsyncIteration from None
-        chunk, _ = self._join(first, self._client.statistics().current_buffer_used)
+        chunk, _ = self._join(first, self._client.queued)
         return chunk
+
+    @property
+    def queued(self) -> int:
+        """How many events are still to be taken."""
+        return self._client.queued + bool(self._held)
+
+    def first(self) -> bytes:
+        """Return the first chunk, if anything is queued already."""
+        return self.take_nowait(queued)[0] if (queued := self.queued) else b""
 
     def take_nowait(self, queued: int) -> tuple[bytes, int]:
         """Return the next chunk, and how many of the `queued` events (at least 1) are in it."""

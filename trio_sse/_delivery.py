@@ -50,12 +50,12 @@ class Delivery:
         "_silence",
     )
 
-    def __init__(self, client: Client, send: Send, interval: float, door: Door | None) -> None:
+    def __init__(self, client: Client, send: Send, silence: Silence, door: Door | None) -> None:
         self._client = client
         self._send = send
         self._door = door
         self._direct: DirectStream | None = None
-        self._silence = Silence(interval)
+        self._silence = silence
         self._nursery: trio.Nursery
         self._mute = (
             False  # Nothing more may be sent: the client has left, or something has failed.
@@ -73,9 +73,9 @@ class Delivery:
             nursery.start_soon(self._write, head)
             try:
                 if _is_cancel_safe(receive):
-                    await self._silence.watch(partial(self._watch, receive), self._beat)
+                    await self._keep_time(partial(self._watch, receive))
                 else:
-                    nursery.start_soon(self._silence.watch, trio.sleep_forever, self._beat)
+                    nursery.start_soon(self._keep_time, trio.sleep_forever)
                     await self._watch(receive)
                 nursery.cancel_scope.cancel("the client left")
             except Exception:
@@ -89,6 +89,9 @@ class Delivery:
         while (await receive())["type"] != "http.disconnect":
             pass
         self._mute = True
+
+    async def _keep_time(self, wait: Callable[[], Awaitable[None]]) -> None:
+        await self._silence.watch(wait, self._beat, self._client.leave)
 
     def _beat(self) -> None:
         if self._direct is not None:
@@ -108,26 +111,27 @@ class Delivery:
         # ASGI lets `send` raise OSError once the client is gone.
         with suppress(OSError), self._events:
             await self._write_message(head)
-            if self._door is not None and await self._is_direct(self._door):
-                await (
-                    trio.lowlevel.checkpoint_if_cancelled()
-                )  # Once stopped, it would not be detached.
-                self._go_direct(self._door)
+            chunks = Chunks(self._client)
+            if self._door is not None and await self._is_direct(self._door, chunks):
+                # Once stopped, it would not be detached.
+                await trio.lowlevel.checkpoint_if_cancelled()
+                self._go_direct(self._door, chunks)
                 return
-            async for chunk in Chunks(self._client):
+            async for chunk in chunks:
                 await self._write_message(_body(chunk, more_body=True))
         await self._end()
 
-    async def _is_direct(self, door: Door) -> bool:
-        door.expect(PROBE)
-        await self._write_message(_body(PROBE, more_body=True))
+    async def _is_direct(self, door: Door, chunks: Chunks) -> bool:
+        first = chunks.first() or PROBE
+        door.expect(first)
+        await self._write_message(_body(first, more_body=True))
         return await prove(door)
 
-    def _go_direct(self, door: Door) -> None:
+    def _go_direct(self, door: Door, chunks: Chunks) -> None:
         def attend_soon() -> None:
             self._nursery.start_soon(self._attend, direct)
 
-        direct = DirectStream(self._client, door, self._silence, attend_soon)
+        direct = DirectStream(self._client, chunks, door, self._silence, attend_soon)
         self._direct = direct
 
     async def _attend(self, direct: DirectStream) -> None:
@@ -146,7 +150,7 @@ class Delivery:
         if self._silence.written_at < math.inf and not self._mute and not self._ended:
             self._ended = True
             with suppress(OSError), self._last_words:
-                await self._write_message(_body(b"", more_body=False))
+                await self._write_message(_body(self._client.last_words, more_body=False))
             # Hypercorn says that the client has left while it is still busy with a last chunk.
             if self._last_words.cancelled_caught and not self._mute:
                 self._abort()

@@ -133,16 +133,21 @@ class DirectStream:
     )
 
     def __init__(
-        self, client: Client, door: Door, silence: Silence, on_attention: Callable[[], None]
+        self,
+        client: Client,
+        chunks: Chunks,
+        door: Door,
+        silence: Silence,
+        on_attention: Callable[[], None],
     ) -> None:
         self._client = client
         self._door = door
         self._writer = door.writer
         self._silence = silence
         self._on_attention = on_attention
-        self._chunks = Chunks(client)
+        self._chunks = chunks
         self._error: Exception | None = None
-        self._queued = client.statistics().current_buffer_used
+        self._queued = chunks.queued
         self._full = False
         self._ended = False
         self._attending = False
@@ -174,20 +179,25 @@ class DirectStream:
             except (trio.WouldBlock, trio.BrokenResourceError):
                 return False
             self._full = False
-        self._move()
+        while self._queued and not self._full and self._error is None:
+            self._move()
         return True
 
     def deliver(self) -> None:
-        """Take a turn."""
-        if not self._full and not self._detached:
+        """Take a turn: one chunk, so that nobody's long past keeps the others waiting."""
+        if self._full or self._detached or self._error is not None:
+            return
+        if self._queued:
             self._move()
             self._silence.written_at = self._writer.now
-            if self._ended:
-                self._call_for_attention()
+        if self._queued:
+            self._writer.add(self)
+        elif self._ended:
+            self._call_for_attention()
 
     def beat(self) -> None:
         """Write a heartbeat, unless something is on its way."""
-        if not self._full:
+        if not (self._full or self._queued):
             self._write(HEARTBEAT.encode())
 
     async def attend(self) -> bool:
@@ -201,18 +211,17 @@ class DirectStream:
         while self._full:
             await self._door.flush()
             self._full = False
-            self._move()
             self._silence.written_at = trio.current_time()
+            self.deliver()
         self._attending = False
         if self._error is not None:
             raise self._error
-        return self._ended
+        return self._ended and not self._queued
 
     def _move(self) -> None:
-        while self._queued and not self._full and self._error is None:
-            chunk, count = self._chunks.take_nowait(self._queued)
-            self._queued -= count
-            self._write(chunk)
+        chunk, count = self._chunks.take_nowait(self._queued)
+        self._queued -= count
+        self._write(chunk)
 
     def _write(self, chunk: bytes) -> None:
         try:

@@ -24,6 +24,9 @@ _FORBIDDEN: Final = re.compile(r"[\r\n\0]")
 #: The default event type (WHATWG HTML 9.2.6, "dispatch the event"), which needs no `event` line.
 _DEFAULT_TYPE: Final = "message"
 
+#: The last event ID of a client that shall not come back; no other event has it.
+END_ID: Final = "end"
+
 #: Browsers read the reconnection time into a double; a larger integer would not arrive as sent.
 _MAX_RETRY: Final = 2**53 - 1
 

@@ -1,4 +1,4 @@
-"""When a client has heard nothing for too long.
+"""When a client has heard nothing for too long, or has stayed for long enough.
 
 It knows the clock and when the last write ended; it knows neither what is written nor to whom.
 """
@@ -6,6 +6,7 @@ It knows the clock and when the last write ended; it knows neither what is writt
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
@@ -28,22 +29,41 @@ class Silence:
     written_at: float = math.inf
     """When the last write ended; `math.inf` while one is under way, and before the first."""
 
-    async def watch(self, wait: Callable[[], Awaitable[None]], beat: Callable[[], None]) -> None:
-        """Wait, interrupted to call `beat` whenever a heartbeat is due.
+    retire_at: float = math.inf
+    """When the client has stayed for long enough; `math.inf` for never."""
+
+    async def watch(
+        self,
+        wait: Callable[[], Awaitable[None]],
+        beat: Callable[[], None],
+        retire: Callable[[], None],
+    ) -> None:
+        """Wait, interrupted to call `beat` whenever a heartbeat is due, and once `retire`.
 
         `wait` is cancelled and called again each time, so a cancellation must lose nothing in it.
         """
-        look_at = trio.current_time() + self.interval
+        look_at = min(trio.current_time() + self.interval, self.retire_at)
         while True:
             with trio.move_on_at(look_at):
                 await wait()
                 return
-            look_at = self._look(beat)
+            look_at = self._look(beat, retire)
 
-    def _look(self, beat: Callable[[], None]) -> float:
-        """Call `beat` if it is time; return when to look again."""
+    def _look(self, beat: Callable[[], None], retire: Callable[[], None]) -> float:
+        """Call what it is time for; return when to look again."""
         now = trio.current_time()
+        if self.retire_at <= now:
+            self.retire_at = math.inf
+            retire()
         if self.written_at + self.interval <= now:
             beat()
-            return now + self.interval
-        return min(self.written_at, now) + self.interval
+            return min(now + self.interval, self.retire_at)
+        return min(min(self.written_at, now) + self.interval, self.retire_at)
+
+
+def retirement(max_age: float) -> float:
+    """Return when a client that comes now has stayed for long enough.
+
+    Between 80 and 100 % of the age, so that those who came together do not leave together.
+    """
+    return trio.current_time() + max_age * random.uniform(0.8, 1)  # noqa: S311 (keeps no secret)

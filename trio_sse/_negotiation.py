@@ -1,6 +1,6 @@
 """From a request to the head of its answer.
 
-Sans-IO: it is given what the request says and whether the broadcaster admits anybody, and returns
+Sans-IO: it is given what the request says and whether the broadcaster admits the client, and returns
 what to answer. It knows HTTP (RFC 9110) and what a browser's EventSource does with a status: any
 but 200 makes it give up for good, so a browser that should come back later gets 200, a reconnection
 time and the end of the body.
@@ -8,14 +8,15 @@ time and the end of the body.
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterable
+from math import ceil
 from typing import Final
+from urllib.parse import parse_qsl
 
 import attrs
 
-from ._event import ServerSentEvent
+from ._event import END_ID, ServerSentEvent
 
 #: What is no weight (RFC 9110 section 12.4.2) counts as 1: it must not shut a client out.
 _WEIGHT: Final = re.compile(r"0(\.\d{0,3})?|1(\.0{0,3})?")
@@ -28,9 +29,8 @@ _STREAM_HEADERS: Final = (
     ("x-accel-buffering", "no"),
 )
 
-#: Seconds within which those who were turned away come back, spread so that they do not come
-#: together.
-_COME_BACK: Final = (1.0, 5.0)
+#: Characters of a last event ID that are looked at: one that is longer is nobody's.
+_MAX_ID: Final = 1024
 
 
 @attrs.frozen
@@ -43,13 +43,36 @@ class Answer:
     streams: bool = False
 
 
-def negotiate(method: str, accept: Iterable[str], *, closing: bool) -> Answer:
+def read_last_event_id(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> str | None:
+    """Return the id of the last event that a client has seen, if it says so.
+
+    The header goes before the query parameter ``lastEventId``, which is for those who cannot set a
+    header: a first load, or a polyfill. What is no UTF-8, or far too long, is an id all the same,
+    though one that nothing has.
+    """
+    ids = [value.decode(errors="replace") for name, value in headers if name == b"last-event-id"]
+    if not ids:
+        fields = parse_qsl(query.decode("latin-1"))
+        ids = [value for name, value in fields if name == "lastEventId"]
+    return ids[0][:_MAX_ID] or None if ids else None
+
+
+def negotiate(
+    method: str,
+    accept: Iterable[str],
+    last_event_id: str | None,
+    *,
+    admitted: bool,
+    come_back: float,
+) -> Answer:
     """Choose the answer to a request.
 
     Args:
         method: The request's method.
         accept: The values of its `Accept` headers.
-        closing: Whether the broadcaster admits nobody any more.
+        last_event_id: The id of the last event that the client has seen.
+        admitted: Whether the client may have a stream now.
+        come_back: Seconds after which it may ask again, if not.
     """
     if method not in ("GET", "HEAD"):
         return _refusal(405, "This is an event stream: use GET.", ("allow", "GET, HEAD"))
@@ -58,13 +81,14 @@ def negotiate(method: str, accept: Iterable[str], *, closing: bool) -> Answer:
         return _refusal(406, "This is an event stream: accept text/event-stream.")
     if method == "HEAD":
         return Answer(200, _STREAM_HEADERS)
-    if not closing:
+    if last_event_id == END_ID:
+        return Answer(204, ())
+    if admitted:
         return Answer(200, _STREAM_HEADERS, streams=True)
-    delay = random.uniform(*_COME_BACK)  # noqa: S311 (spreads load, keeps no secret)
     if "text/event-stream" in ranges:
-        come_back = ServerSentEvent(data=None, retry=round(delay * 1000))
-        return Answer(200, _STREAM_HEADERS, come_back.encode())
-    return _refusal(503, "Closing: come back later.", ("retry-after", str(round(delay))))
+        block = ServerSentEvent(data=None, retry=round(come_back * 1000))
+        return Answer(200, _STREAM_HEADERS, block.encode())
+    return _refusal(503, "Full or closing: come back later.", ("retry-after", str(ceil(come_back))))
 
 
 def _refusal(status: int, text: str, *headers: tuple[str, str]) -> Answer:

@@ -8,7 +8,7 @@ else listens nor how the events travel on.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
 from typing import Protocol, Self, final
 
@@ -25,10 +25,16 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     ``async with``. If it is not read, it is pruned when its buffer is full.
     """
 
-    __slots__ = ("_awaited", "_channel", "_pruned", "_taken")
+    __slots__ = ("_awaited", "_backlog", "_channel", "_pruned", "_taken")
 
-    def __init__(self, channel: trio.MemoryReceiveChannel[ServerSentEvent]) -> None:
+    def __init__(
+        self,
+        channel: trio.MemoryReceiveChannel[ServerSentEvent],
+        backlog: Iterable[ServerSentEvent],
+    ) -> None:
         self._channel = channel
+        #: What goes before all that is in the channel, however much it is; the first is last.
+        self._backlog = [*backlog][::-1]
         self._pruned = False
         self._taken = 0
         self._awaited: list[tuple[int, trio.Event]] = []
@@ -43,6 +49,10 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
                 before that were received.
             trio.ClosedResourceError: If the subscription was closed.
         """
+        if self._backlog:
+            await trio.lowlevel.checkpoint()
+        if self._backlog:  # No other task was first.
+            return self.receive_nowait()
         try:
             event = await self._channel.receive()
         except trio.EndOfChannel:
@@ -63,7 +73,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             trio.ClosedResourceError: As in `receive`.
         """
         try:
-            event = self._channel.receive_nowait()
+            event = self._backlog.pop() if self._backlog else self._channel.receive_nowait()
         except trio.EndOfChannel:
             self._raise_if_pruned()
             raise
@@ -74,6 +84,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     def close(self) -> None:
         """Leave: nothing more is queued, what was queued is dropped. Repeated calls do nothing."""
+        self._backlog.clear()
         self._channel.close()
 
     async def aclose(self) -> None:
@@ -95,6 +106,11 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def queued(self) -> int:
+        """How many events wait to be received."""
+        return len(self._backlog) + self._channel.statistics().current_buffer_used
 
     def _raise_if_pruned(self) -> None:
         if self._pruned:
@@ -130,6 +146,8 @@ class Client(Subscription):
         "_on_leave",
         "cancel_scope",
         "drain_timeout",
+        "key",
+        "last_words",
         "send_channel",
         "waker",
     )
@@ -139,6 +157,8 @@ class Client(Subscription):
         buffer_size: int,
         on_leave: Callable[[Client], None],
         on_close: Callable[[Client], None],
+        backlog: Iterable[ServerSentEvent],
+        key: Hashable,
     ) -> None:
         self.send_channel, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
         #: Set while the client is written to directly.
@@ -147,9 +167,13 @@ class Client(Subscription):
         self.cancel_scope: trio.CancelScope | None = None
         #: Seconds that the response may go on once it was pruned.
         self.drain_timeout = math.inf
+        #: Whose client it is, for limits and to be disconnected by.
+        self.key = key
+        #: Blocks for the very end of the response, whoever ends it.
+        self.last_words = b""
         self._on_leave = on_leave
         self._on_close = on_close
-        super().__init__(channel)
+        super().__init__(channel, backlog)
 
     @enable_ki_protection
     def close(self) -> None:
@@ -177,7 +201,7 @@ class Client(Subscription):
     def expect_taken(self) -> trio.Event:
         """Return an event that is set once all queued by now is taken, or this client has ended."""
         taken = trio.Event()
-        self._awaited.append((self._taken + self.statistics().current_buffer_used, taken))
+        self._awaited.append((self._taken + self.queued, taken))
         self._set_taken()
         return taken
 

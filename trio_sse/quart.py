@@ -7,7 +7,8 @@ exactly while its response is sent.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
 from contextlib import ExitStack
 from functools import partial
 from types import TracebackType
@@ -21,8 +22,8 @@ from ._broadcaster import Broadcaster
 from ._carried import Carried
 from ._chunks import Chunks
 from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
-from ._heartbeat import HEARTBEAT, Silence
-from ._negotiation import negotiate
+from ._heartbeat import HEARTBEAT, Silence, retirement
+from ._negotiation import negotiate, read_last_event_id
 from ._subscription import Client
 
 
@@ -36,12 +37,30 @@ def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
     return events
 
 
-def stream_response(broadcaster: Broadcaster, request: quart.Request) -> quart.Response:
+def stream_response(
+    broadcaster: Broadcaster,
+    request: quart.Request,
+    *,
+    key: Hashable,
+    key_limit: float,
+    max_age: float,
+) -> quart.Response:
     """Return the answer to a request: an endless stream, unless negotiation says otherwise."""
     scope = cast("Mapping[str, Any]", request.scope)
-    closing = broadcaster.closed or Carried.of(scope).closing
-    answer = negotiate(request.method, request.headers.getlist("accept"), closing=closing)
-    body = _StreamBody(broadcaster, scope) if answer.streams else answer.body or _Nothing()
+    last_event_id = read_last_event_id(scope["headers"], scope["query_string"])
+    answer = negotiate(
+        request.method,
+        request.headers.getlist("accept"),
+        last_event_id,
+        admitted=broadcaster.admits(key, key_limit) and not Carried.of(scope).closing,
+        come_back=broadcaster.draw_come_back(),
+    )
+    body: ResponseBody | bytes
+    if answer.streams:
+        join = partial(broadcaster.open_stream, last_event_id=last_event_id, key=key)
+        body = _StreamBody(broadcaster, join, scope, max_age)
+    else:
+        body = answer.body or _Nothing()
     response = quart.Response(body, answer.status, dict(answer.headers))
     # Quart would cut the stream after RESPONSE_TIMEOUT, 60 seconds by default.
     response.timeout = None
@@ -52,15 +71,22 @@ def stream_response(broadcaster: Broadcaster, request: quart.Request) -> quart.R
 class _StreamBody(ResponseBody):
     """The body of one response; when the client leaves, Quart cancels the task that reads it."""
 
-    def __init__(self, broadcaster: Broadcaster, scope: Mapping[str, Any]) -> None:
-        self._interval = broadcaster.heartbeat_interval
+    def __init__(
+        self,
+        broadcaster: Broadcaster,
+        join: Callable[[], Client],
+        scope: Mapping[str, Any],
+        max_age: float,
+    ) -> None:
         self._broadcaster = broadcaster
+        self._join = join
+        self._silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
         self._carried = Carried.of(scope)
         self._door: Door | None = scope.get("extensions", {}).get(EXTENSION)
         self._exit_stack = ExitStack()
         self._client: Client
         self._chunks: Chunks
-        self._probed = False
+        self._probed = self._ended = False
         self._attention = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
@@ -68,7 +94,7 @@ class _StreamBody(ResponseBody):
         # Here and not in the view: a view's response may never be sent.
         if self._broadcaster.closed:
             return _Nothing()
-        self._client = self._exit_stack.enter_context(self._broadcaster.open_stream())
+        self._client = self._exit_stack.enter_context(self._join())
         self._carried.add(self._client)
         self._exit_stack.callback(self._carried.discard, self._client)
         self._client.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
@@ -79,14 +105,17 @@ class _StreamBody(ResponseBody):
         return self
 
     async def __anext__(self) -> bytes:
+        if self._ended:
+            await trio.lowlevel.checkpoint()
+            raise StopAsyncIteration
         if self._door is not None:
             if not self._probed:
                 return await self._probe(self._door)
-            await self._try_directly(self._door)
+            if await prove(self._door):
+                await self._deliver(self._door)
+                return self._last_words()
             self._door = None
-        with trio.move_on_after(self._interval):
-            return await anext(self._chunks)
-        return HEARTBEAT.encode()
+        return await self._next()
 
     async def __aexit__(
         self,
@@ -104,21 +133,40 @@ class _StreamBody(ResponseBody):
     async def _probe(self, door: Door) -> bytes:
         await trio.lowlevel.checkpoint()
         self._probed = True
-        door.expect(PROBE)
-        return PROBE
+        first = self._chunks.first() or PROBE
+        door.expect(first)
+        return first
 
-    async def _try_directly(self, door: Door) -> None:
-        """Deliver all past Quart if the door opens; else return."""
-        if await prove(door):
-            silence = Silence(self._interval, trio.current_time())
-            direct = DirectStream(self._client, door, silence, self._attend_soon)
-            try:
-                await silence.watch(partial(self._attend, direct), direct.beat)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                door.abort()
-            finally:
-                direct.detach()
+    async def _deliver(self, door: Door) -> None:
+        """Deliver all past Quart, which hears of it when the stream has ended."""
+        self._silence.written_at = trio.current_time()
+        direct = DirectStream(self._client, self._chunks, door, self._silence, self._attend_soon)
+        wait = partial(self._attend, direct)
+        try:
+            await self._silence.watch(wait, direct.beat, self._client.leave)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            door.abort()
+        finally:
+            direct.detach()
+
+    async def _next(self) -> bytes:
+        silence = self._silence
+        while True:
+            with trio.move_on_at(min(trio.current_time() + silence.interval, silence.retire_at)):
+                try:
+                    return await anext(self._chunks)
+                except StopAsyncIteration:
+                    return self._last_words()
+            if trio.current_time() < silence.retire_at:
+                return HEARTBEAT.encode()
+            silence.retire_at = math.inf
+            self._client.leave()
+
+    def _last_words(self) -> bytes:
+        self._ended = True
+        if not self._client.last_words:
             raise StopAsyncIteration
+        return self._client.last_words
 
     def _attend_soon(self) -> None:
         self._attention.unpark()

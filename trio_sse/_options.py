@@ -1,0 +1,36 @@
+"""What a broadcaster and its streams may be asked for.
+
+Each check refuses what would only fail later, and names the value and what would do. It knows
+numbers, and neither what they are for nor who asks.
+"""
+
+from __future__ import annotations
+
+
+def check_count(name: str, value: object, *, at_least: int) -> None:
+    """Refuse what is not a whole number of at least so many."""
+    if not isinstance(value, int) or value < at_least:
+        raise ValueError(f"{name} must be a whole number of at least {at_least}, got {value!r}")
+
+
+def check_limit(name: str, value: object) -> None:
+    """Refuse what is not a number of at least 1; `math.inf` is none."""
+    if not isinstance(value, int | float) or not value >= 1:
+        raise ValueError(
+            f"{name} must be a number of at least 1 (math.inf for no limit), got {value!r}"
+        )
+
+
+def check_seconds(name: str, value: object) -> None:
+    """Refuse what is not a time greater than 0; `math.inf` is never."""
+    if not isinstance(value, int | float) or not value > 0:
+        raise ValueError(
+            f"{name} must be a number of seconds greater than 0 (math.inf for never), got {value!r}"
+        )
+
+
+def check_range(name: str, value: tuple[float, float]) -> None:
+    """Refuse what is not a range of times that a browser can wait for."""
+    low, high = value
+    if not 0 <= low <= high < 2**31:
+        raise ValueError(f"{name} must be (low, high) seconds with 0 <= low <= high, got {value!r}")
