@@ -1,9 +1,9 @@
 """From a request to the head of its answer.
 
-Sans-IO: it is given what the request says and whether the broadcaster admits the client, and returns
-what to answer. It knows HTTP (RFC 9110) and what a browser's EventSource does with a status: any
-but 200 makes it give up for good, so a browser that should come back later gets 200, a reconnection
-time and the end of the body.
+Sans-IO: it is given what the request says and whether the broadcaster admits the client, and
+returns what to answer. It knows HTTP (RFC 9110) and what a browser's EventSource does with a
+status: any but 200 makes it give up for good, so a browser that should come back later gets 200, a
+reconnection time and the end of the body.
 """
 
 from __future__ import annotations
