@@ -30,7 +30,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._carried import Carried
 from ._direct import EXTENSION, Writer
-from ._http2 import BoundedSend
+from ._http2 import BoundedSend, release_streams
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -83,6 +83,9 @@ class Connection(TCPServer):
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
         self._unsent = bytearray()
+        # Cancelled when the connection is gone, since hypercorn does not read on while a request
+        # waits for the response before it, or an application for its own time.
+        self._reading = trio.CancelScope()
         self._heard_all = False
         self._door: _Door | None = None
 
@@ -102,6 +105,7 @@ class Connection(TCPServer):
                     self.put(event.data)
                 await self.flush()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._reading.cancel("the connection is gone")
             await self.protocol.handle(Closed())
 
     @enable_ki_protection
@@ -144,11 +148,18 @@ class Connection(TCPServer):
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
+        self._reading.cancel("the connection was aborted")
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        try:
+            with self._reading:
+                await super()._read_data()
+        finally:
+            self._heard_all = True
+            release_streams(cast("Any", self.protocol).protocol)
+        if self._reading.cancelled_caught:
+            await self.protocol.handle(Closed())
         # Hypercorn would wait for a next request, though the client has left.
-        self._heard_all = True
         await self.idle_task.stop()
 
     async def _wait_writable(self) -> None:
