@@ -37,6 +37,9 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 #: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
 _TLS_RECORD: Final = 16 * 1024
 
+#: Seconds that the reader of a connection that is gone has to notice it.
+_GRACE: Final = 0.5
+
 #: Close with a reset and keep nothing in the kernel.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
@@ -83,8 +86,8 @@ class Connection(TCPServer):
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
         self._unsent = bytearray()
-        # Cancelled when the connection is gone, since hypercorn does not read on while a request
-        # waits for the response before it, or an application for its own time.
+        # Ended when the connection is gone, since hypercorn does not read on while a request waits
+        # for the response before it, or for its application.
         self._reading = trio.CancelScope()
         self._heard_all = False
         self._door: _Door | None = None
@@ -105,7 +108,7 @@ class Connection(TCPServer):
                     self.put(event.data)
                 await self.flush()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            self._reading.cancel("the connection is gone")
+            self._stop_reading_soon()
             await self.protocol.handle(Closed())
 
     @enable_ki_protection
@@ -148,7 +151,11 @@ class Connection(TCPServer):
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
-        self._reading.cancel("the connection was aborted")
+        self._stop_reading_soon()
+
+    def _stop_reading_soon(self) -> None:
+        # Not at once: who reads will notice by himself, and then tell the applications.
+        self._reading.deadline = min(self._reading.deadline, trio.current_time() + _GRACE)
 
     async def _read_data(self) -> None:
         try:
