@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from .processes import clean_up_on_sigterm
-from .scenarios import churn, long_burst, memory, stalled, thousands
+from .scenarios import churn, dead_peer, hostile, long_burst, memory, stalled, thousands, unruly
 from .scenarios.finding import Finding
 from .subjects import CACHE
 
@@ -26,6 +26,9 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "long_burst": long_burst.check,
     "stalled": stalled.check,
     "churn": churn.check,
+    "hostile": hostile.check,
+    "unruly": unruly.check,
+    "dead_peer": dead_peer.check,
 }
 
 

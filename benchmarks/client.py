@@ -19,7 +19,7 @@ _LAST_CHUNK: Final = b"0\r\n\r\n"
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]+)\r\n")
 
 #: Close with a reset, so that thousands of connections leave no TIME_WAIT behind.
-_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 class Client:
@@ -37,7 +37,7 @@ class Client:
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.sock.connect(("127.0.0.1", port))
         self.sock.sendall(_REQUEST)
         self.sock.setblocking(False)

@@ -7,8 +7,10 @@ Each line on standard input is an order, and each order is answered with one lin
     admit COUNT                  connect clients that read
     stall COUNT                  connect clients that never read
     dismiss COUNT                let the oldest leave
-    publish BATCHES BURST SIZE   have bursts broadcast, each after the last client has the one
-                                 before; latencies are in seconds
+    publish BATCHES BURST SIZE [PAUSE]
+                                 have bursts broadcast, each after the last client has the one
+                                 before, and after so many milliseconds more; latencies are in
+                                 seconds
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import argparse
 import gc
 import json
 import sys
+import time
 from typing import Final
 
 from .client import Client
@@ -55,16 +58,17 @@ class Load:
     def _stall(self, count: int) -> None:
         self._stalled += [Client(self._port, receive_buffer=_SMALL) for _ in range(count)]
 
-    def _publish(self, batches: int, burst: int, size: int) -> dict[str, object]:
+    def _publish(self, batches: int, burst: int, size: int, pause: int = 0) -> dict[str, object]:
         self._crowd.begin()
-        latencies = [self._batch(burst, size) for _ in range(batches)]
+        latencies = [self._batch(burst, size, pause) for _ in range(batches)]
         return {
             "latencies": latencies,
             "wrong": self._crowd.wrong(),
             "ended": self._crowd.ended(),
         }
 
-    def _batch(self, burst: int, size: int) -> float:
+    def _batch(self, burst: int, size: int, pause: int) -> float:
+        time.sleep(pause / 1000)
         self._crowd.expect(burst)
         self._publisher.publish(burst, size)
         return self._crowd.wait(_PATIENCE)

@@ -74,6 +74,16 @@ def patient(way: str, write_timeout: float) -> Subject:
     return Subject(f"ours-{way}", f"trio-sse, {way}", _ours(way, write_timeout))
 
 
+def site(write_timeout: float, *address: str) -> Subject:
+    """Return trio-sse as a site; the address: a host, and files of a certificate and its key."""
+
+    def command(cache: Path, port: int) -> list[str]:
+        module = "benchmarks.servers.site"
+        return [str(python(cache)), "-m", module, str(port), str(write_timeout), *address]
+
+    return Subject("ours-site", "trio-sse, a site", command)
+
+
 FLOOR: Final = "floor"
 BARE: Final = "bare"
 

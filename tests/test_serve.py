@@ -20,7 +20,16 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
 from .conftest import App, Door, Message, Receive, Send, quart_door
-from .hardened import CHUNK, CRASHES, Flood, Served, hardened, port_of, remains, was_reset
+from .hardened import (
+    CHUNK,
+    CRASHES,
+    Flood,
+    Served,
+    hardened,
+    port_of,
+    remains,
+    was_reset,
+)
 from .servers import PATIENCE, Client, Http1Client, Response, until
 
 #: Bytes that one HTTP/2 stream may have waiting.

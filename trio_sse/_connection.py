@@ -30,12 +30,15 @@ from trio.lowlevel import enable_ki_protection
 
 from ._carried import Carried
 from ._direct import EXTENSION, Writer
-from ._http2 import BoundedSend
+from ._http2 import BoundedSend, release_streams
 
 Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 #: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
 _TLS_RECORD: Final = 16 * 1024
+
+#: Seconds that the reader of a connection that is gone has to notice it.
+_GRACE: Final = 0.5
 
 #: Close with a reset and keep nothing in the kernel.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -83,6 +86,9 @@ class Connection(TCPServer):
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
         self._unsent = bytearray()
+        # Ended when the connection is gone, since hypercorn does not read on while a request waits
+        # for the response before it, or for its application.
+        self._reading = trio.CancelScope()
         self._heard_all = False
         self._door: _Door | None = None
 
@@ -102,6 +108,7 @@ class Connection(TCPServer):
                     self.put(event.data)
                 await self.flush()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._stop_reading_soon()
             await self.protocol.handle(Closed())
 
     @enable_ki_protection
@@ -144,11 +151,22 @@ class Connection(TCPServer):
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
+        self._stop_reading_soon()
+
+    def _stop_reading_soon(self) -> None:
+        # Not at once: who reads will notice by himself, and then tell the applications.
+        self._reading.deadline = min(self._reading.deadline, trio.current_time() + _GRACE)
 
     async def _read_data(self) -> None:
-        await super()._read_data()
+        try:
+            with self._reading:
+                await super()._read_data()
+        finally:
+            self._heard_all = True
+            release_streams(cast("Any", self.protocol).protocol)
+        if self._reading.cancelled_caught:
+            await self.protocol.handle(Closed())
         # Hypercorn would wait for a next request, though the client has left.
-        self._heard_all = True
         await self.idle_task.stop()
 
     async def _wait_writable(self) -> None:

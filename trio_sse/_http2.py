@@ -10,15 +10,24 @@ events.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any, Final, final
 
 import trio
-from hypercorn.protocol.h2 import StreamBuffer
+from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
 
 Message = MutableMapping[str, Any]
 
 #: Bytes that one stream may have waiting in the server.
 _MAX_BUFFERED: Final = 256 * 1024
+
+
+def release_streams(protocol: object) -> None:
+    """Let go whoever waits for a stream of a connection that is over: hypercorn never does."""
+    if isinstance(protocol, H2Protocol):
+        for buffer in protocol.stream_buffers.values():
+            with suppress(StopIteration):
+                buffer.close().send(None)  # It does not wait, so it need not be awaited.
 
 
 @final

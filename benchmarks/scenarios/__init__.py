@@ -1,4 +1,5 @@
-"""What must hold besides the cost of an event: memory, many clients, long bursts, stalls, churn.
+"""What must hold besides the cost of an event: memory, crowds, long bursts, clients of all kinds.
 
-Each file is one scenario with a function `check` that measures it and returns its findings.
+Each file is one scenario with a function `check` that measures it and returns its findings; the
+others are `finding` and `remains`, which they share.
 """

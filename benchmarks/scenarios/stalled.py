@@ -7,9 +7,7 @@ timed when tasks and descriptors of the stalled are gone.
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,12 +16,12 @@ from typing import Final
 from ..processes import Load, Server
 from ..subjects import patient
 from .finding import Finding
-
-_Report = Mapping[str, float]
+from .remains import no_more_than, wait_until
 
 _READING, _STALLED = 900, 100
 _ROUNDS: Final = 3
 _WRITE_TIMEOUT: Final = 10.0
+_PATIENCE: Final = 2 * _WRITE_TIMEOUT
 
 #: 256 KiB for each client, more than the kernel holds for one that has a small window.
 _FILL: Final = "publish 4 4 16384"
@@ -55,25 +53,11 @@ def _run(cache: Path, stalled: int) -> _Run:
         load.ask("publish 3 1 64")
         before = server.ask("report")
         load.ask(f"stall {stalled}")
-        _await(server, lambda now: now["streams"] == _READING + stalled)
+        wait_until(server, lambda now: now["streams"] == _READING + stalled, _PATIENCE)
         load.ask(_FILL)
         full = time.monotonic()
         latency = median(load.ask("publish 15 1 64")["latencies"])
-        gone_after = _await(server, lambda now: _nothing_more(now, before)) - full
+        gone_after = wait_until(server, no_more_than(before), _PATIENCE) - full
         server.tell("trim")  # The kernel's view of memory lags behind by what malloc keeps.
         server.ask("report")
         return _Run(latency, gone_after, server.resident())
-
-
-def _await(server: Server, reached: Callable[[_Report], bool]) -> float:
-    """Wait until the server reports what is awaited; return when it did, or infinity."""
-    give_up = time.monotonic() + 2 * _WRITE_TIMEOUT
-    while time.monotonic() < give_up:
-        if reached(server.ask("report")):
-            return time.monotonic()
-        time.sleep(0.1)
-    return math.inf
-
-
-def _nothing_more(now: _Report, before: _Report) -> bool:
-    return all(now[name] <= before[name] for name in ("streams", "tasks", "descriptors"))

@@ -1,0 +1,106 @@
+"""Whatever a client of `trio_sse.hypercorn.serve` was about when it left, nothing of it stays.
+
+Each of these leaves a task behind in hypercorn, some of them for ever and past any cancellation.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import Broadcaster, sse_app
+
+from .conftest import Door, Message, Receive, Send, quart_door
+from .hardened import REQUEST, hardened, http2_request, remains
+from .servers import until
+
+_UPGRADE: Final = (
+    b"%b /events HTTP/1.1\r\nhost: testserver\r\nconnection: upgrade, http2-settings\r\n"
+    b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+)
+
+#: What a client sends before it leaves.
+REQUESTS: Final = {
+    "a stream": REQUEST,
+    "a stream and a request behind it": REQUEST * 2,
+    "a request and a stream behind it": REQUEST.replace(b"GET", b"HEAD") + REQUEST,
+    "an upgrade to HTTP/2": _UPGRADE % b"HEAD",
+    "an upgrade to HTTP/2 and garbage": _UPGRADE % b"HEAD" + REQUEST,
+    "a long body that nobody reads": REQUEST.replace(b"GET", b"POST").replace(
+        b"\r\n\r\n", b"\r\ncontent-length: 1000000\r\n\r\n"
+    )
+    + b"x" * 200_000,
+    "HTTP/2 with a shut window": http2_request(window=0),
+    "HTTP/2 and garbage": http2_request(window=0) + REQUEST,
+}
+
+
+@pytest.fixture(params=[sse_app, quart_door], ids=["sse_app", "sse_route"])
+def door(request: pytest.FixtureRequest) -> Door:
+    """Starlette hands `sse_app` what the server hands it: nothing here would differ."""
+    chosen: Door = request.param
+    return chosen
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
+async def test_a_client_that_leaves_leaves_no_task_no_descriptor_and_no_client(
+    door: Door, request_: bytes
+) -> None:
+    broadcaster = Broadcaster(strict=False, heartbeat_interval=0.1)
+    async with hardened(door(broadcaster), keep_alive_timeout=3600) as served:
+        await wait_all_tasks_blocked(0.01)
+        before = remains(broadcaster)
+        streams = [await served.connect() for _ in range(3)]
+        for stream in streams:
+            await stream.send_all(request_)
+        await wait_all_tasks_blocked(0.01)
+        broadcaster.broadcast("tick", "x")
+        for stream in streams:
+            await stream.aclose()
+        await until(lambda: remains(broadcaster) == before)
+        served.take_log()
+
+
+async def test_a_shutdown_does_not_wait_for_a_last_chunk_behind_a_shut_window(
+    door: Door,
+) -> None:
+    broadcaster = Broadcaster(strict=False)
+    async with hardened(door(broadcaster), write_timeout=0.2) as served:
+        stream = await served.connect("h2")
+        await stream.send_all(http2_request(window=0))
+        await until(lambda: broadcaster.client_count == 1)
+        broadcaster.broadcast("tick", "x")
+        broadcaster.close()
+        await until(lambda: broadcaster.statistics().streams == 0)
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize("body", [b"", b"x" * 200_000], ids=["no body", "a long body"])
+async def test_an_app_whose_http2_client_has_left_can_end(body: bytes, tls: bool) -> None:
+    """Hypercorn lets it wait for ever until its last chunk is taken."""
+    begun, finished, gone = trio.Event(), trio.Event(), trio.Event()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await sse_app(Broadcaster())(scope, receive, send)
+            return
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        begun.set()
+        await gone.wait()
+        await send({"type": "http.response.body", "body": body})
+        finished.set()
+
+    async with hardened(app, write_timeout=3600) as served:
+        await wait_all_tasks_blocked(0.05)
+        tasks = trio.lowlevel.current_statistics().tasks_living
+        stream = await served.connect("h2", tls=tls)
+        await stream.send_all(http2_request(window=0))
+        await begun.wait()
+        await stream.aclose()
+        await wait_all_tasks_blocked(0.05)
+        gone.set()
+        await finished.wait()
+        await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
