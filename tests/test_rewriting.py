@@ -42,7 +42,7 @@ def door(request: pytest.FixtureRequest) -> Door:
 
 @pytest.fixture
 def broadcaster() -> Broadcaster:
-    return Broadcaster(strict=False, heartbeat_interval=None)
+    return Broadcaster(strict=False, heartbeat_interval=None, history_size=0)
 
 
 @pytest.fixture
@@ -188,6 +188,7 @@ async def test_a_body_that_is_rewritten_from_its_start_is_so_to_its_end(
     async with hardened(middleware(door(broadcaster))) as served:
         body = await open_body(served, decoder())
         await until(lambda: broadcaster.client_count == 1)
+        await wait_all_tasks_blocked(0.01)  # Else the event would be the proof.
         broadcaster.broadcast("tick", "before")
         await wait_all_tasks_blocked(0.01)
         jumping_clock.jump(1)  # Nobody waits longer for the door.
@@ -201,9 +202,8 @@ async def test_a_body_that_is_rewritten_from_its_start_is_so_to_its_end(
 
 async def serve_all_directly(broadcaster: Broadcaster, served: Served) -> bytes:
     body = await open_body(served)
-    await until(lambda: broadcaster.client_count == 1)
-    broadcaster.broadcast("tick", "before")
     await until(lambda: broadcaster.statistics().clients_direct == 1)
+    broadcaster.broadcast("tick", "before")
     broadcaster.broadcast("tick", "during")
     assert (await body.read(DURING)).startswith(b"\n" + BEFORE)
     broadcaster.broadcast("tick", "after")
@@ -241,6 +241,7 @@ async def test_a_middleware_that_takes_the_door_away_or_has_none_rewrites_all(
     async with hardened(rewriting(app if tls else without_door(app), make)) as served:
         body = await open_body(served, tls=tls)
         await until(lambda: broadcaster.client_count == 1)
+        await wait_all_tasks_blocked(0.01)
         for word, event in zip(("before", "during"), expected, strict=True):
             broadcaster.broadcast("tick", word)
             await body.read(event)
@@ -270,3 +271,15 @@ async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_the_stream(
             await body.read()
         assert body.data == b"\n" + BEFORE + b": mine\n\n"
         await until(lambda: broadcaster.statistics().streams == 0)
+
+
+async def test_the_id_that_a_stream_begins_with_shows_a_middleware_that_upper_cases(
+    door: Door,
+) -> None:
+    broadcaster = Broadcaster(strict=False, heartbeat_interval=None)
+    async with hardened(rewriting(door(broadcaster), UNSEEN["upper-casing"][0])) as served:
+        body = await open_body(served)
+        await until(lambda: broadcaster.client_count == 1)
+        broadcaster.broadcast("tick", "x")
+        await body.read(b"DATA: X\n\n")
+        assert broadcaster.statistics().clients_direct == 0
