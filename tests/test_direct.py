@@ -301,3 +301,39 @@ async def test_a_forced_end_with_a_full_socket_leaves_no_client(
             await broadcaster.aclose()
         await trio.sleep(1)
         assert broadcaster.statistics().streams == 0
+
+
+async def test_a_burst_to_a_connection_that_has_just_broken_harms_nobody_else(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    async with direct(door(broadcaster)) as (held, _):
+        with broadcaster.subscribe() as other:
+            held.broken = True
+            for n in range(4):
+                broadcaster.broadcast("x", str(n))
+            for n in range(4, 12):
+                other.receive_nowait()
+                broadcaster.broadcast("x", str(n))
+            assert broadcaster.client_count == 1
+            assert other.statistics().current_buffer_used == 4
+        await wait_all_tasks_blocked()
+        assert broadcaster.statistics().streams == 0
+
+
+async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
+    door: Door, broadcaster: Broadcaster
+) -> None:
+    writer = Writer()
+    held = FakeDoor(writer)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run, writer)
+        stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+        for n in range(8):
+            broadcaster.broadcast("x", str(n))
+        assert broadcaster.client_count == 0
+        held.opened.set()
+        await wait_all_tasks_blocked()
+        assert stream.complete
+        assert broadcaster.statistics().streams == 0
+        nursery.cancel_scope.cancel()
+    assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(4))

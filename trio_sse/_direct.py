@@ -149,7 +149,7 @@ class DirectStream:
         self._error: Exception | None = None
         self._queued = chunks.queued
         self._full = False
-        self._ended = False
+        self._ended = client.ended
         self._attending = False
         self._detached = False
         client.waker = self
@@ -181,7 +181,7 @@ class DirectStream:
             self._full = False
         while self._queued and not self._full and self._error is None:
             self._move()
-        return True
+        return self._error is None
 
     def deliver(self) -> None:
         """Take a turn: one chunk, so that nobody's long past keeps the others waiting."""

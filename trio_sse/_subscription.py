@@ -146,6 +146,7 @@ class Client(Subscription):
         "_on_leave",
         "cancel_scope",
         "drain_timeout",
+        "ended",
         "key",
         "last_words",
         "send_channel",
@@ -161,6 +162,8 @@ class Client(Subscription):
         key: Hashable,
     ) -> None:
         self.send_channel, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
+        #: Whether nothing will be queued any more.
+        self.ended = False
         #: Set while the client is written to directly.
         self.waker: Waker | None = None
         #: Ends the response by force; who delivers sets it.
@@ -189,6 +192,7 @@ class Client(Subscription):
 
     def end(self, *, pruned: bool = False) -> None:
         """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
+        self.ended = True
         self.send_channel.close()
         self._pruned = pruned
         if pruned and self.cancel_scope is not None:
