@@ -4,7 +4,7 @@ from pathlib import Path
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests", "coverage", "interop"]
+nox.options.sessions = ["lint", "types", "tests", "coverage", "interop", "browser"]
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
@@ -28,7 +28,8 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types with mypy and pyright, both strict."""
-    session.install("-e", ".[test]", "mypy==2.*", "pyright==1.1.414", "nox", "types-psutil")
+    checkers = ("mypy==2.*", "pyright==1.1.414")
+    session.install("-e", ".[test]", *checkers, "nox", "playwright==1.*", "types-psutil")
     session.run("mypy")
     session.run("pyright")
 
@@ -65,6 +66,13 @@ def interop(session: nox.Session) -> None:
     with session.chdir("tests/interop"):
         session.run("npm", "ci", external=True)
     session.run("pytest", "tests/interop")
+
+
+@nox.session
+def browser(session: nox.Session) -> None:
+    """Let a browser's EventSource lose its connection, its server, its place and its stream."""
+    session.install("-e", ".[test]", "playwright==1.*")
+    session.run("pytest", "--numprocesses=0", "tests/browser")  # One browser for all tests.
 
 
 def _python_files(folder: str) -> list[str]:

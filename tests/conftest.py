@@ -15,8 +15,8 @@ from starlette.routing import Route
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.testing import EventStream, open_event_stream
 
-#: Node's tests need more than Python: they run when asked for, with ``pytest tests/interop``.
-collect_ignore = ["interop"]
+#: Node's tests and a browser's need more than Python: they run when asked for, by their folder.
+collect_ignore = ["browser", "interop"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
