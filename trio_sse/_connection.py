@@ -37,6 +37,9 @@ Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 #: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
 _TLS_RECORD: Final = 16 * 1024
 
+#: Bytes that are read at once.
+_MAX_READ: Final = 64 * 1024
+
 #: Seconds that the reader of a connection that is gone has to notice it.
 _GRACE: Final = 0.5
 
@@ -83,6 +86,7 @@ class Connection(TCPServer):
         super().__init__(self._call, config, context, state, cast("trio.SSLStream[Any]", stream))
         self.server = server
         self._call_app = app
+        self._stream = stream
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
         self._unsent = bytearray()
@@ -153,6 +157,22 @@ class Connection(TCPServer):
         self._socket.close()
         self._stop_reading_soon()
 
+    async def _read_on(self) -> None:
+        data = None
+        while data != b"":
+            try:
+                data = await self._receive()
+            except (trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                return
+            await self.protocol.handle(RawData(bytes(data)))
+
+    async def _receive(self) -> bytes | bytearray:
+        # No scope where there is no deadline: it would be there for as long as the stream.
+        if self.config.read_timeout is None:
+            return await self._stream.receive_some(_MAX_READ)
+        with trio.fail_after(self.config.read_timeout):
+            return await self._stream.receive_some(_MAX_READ)
+
     def _stop_reading_soon(self) -> None:
         # Not at once: who reads will notice by himself, and then tell the applications.
         self._reading.deadline = min(self._reading.deadline, trio.current_time() + _GRACE)
@@ -160,12 +180,11 @@ class Connection(TCPServer):
     async def _read_data(self) -> None:
         try:
             with self._reading:
-                await super()._read_data()
+                await self._read_on()
         finally:
             self._heard_all = True
             release_streams(cast("Any", self.protocol).protocol)
-        if self._reading.cancelled_caught:
-            await self.protocol.handle(Closed())
+        await self.protocol.handle(Closed())
         # Hypercorn would wait for a next request, though the client has left.
         await self.idle_task.stop()
 

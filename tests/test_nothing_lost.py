@@ -1,0 +1,226 @@
+"""Nothing lost, nothing twice: whatever happens, a client that comes back has seen every event.
+
+Hypothesis makes up what happens; `model.World` lets it happen, all in virtual time, and checks each
+block that arrives: events are those that were broadcast, in order and without a gap, unless a
+``stream-reset`` says so, and it says so only where it must. If the story of a failure takes too
+long to be made short: ``pytest -o faulthandler_timeout=0``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Final
+
+import attrs
+import pytest
+import trio
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from trio.testing import MockClock
+
+from .model import DOORS, END, Step, World
+
+READERS: Final = 2
+
+#: CI looks at more, in tests of their own: each must end before it is taken for one that hangs.
+ROUNDS: Final = 8 if "THOROUGH" in os.environ else 1
+
+#: What may be sent as a last event ID, besides the right one.
+LIES: Final = (
+    "{epoch}-{last}",
+    "{epoch}-{oldest}",
+    "{epoch}-{too_old}",
+    "{epoch}-{next}",
+    "{epoch}-0{last}",
+    "{epoch}-{last} ",
+    "{epoch}-{last}9",
+    "{epoch}-",
+    "-{last}",
+    "{other}-{last}",
+    "",
+    END,
+)
+
+
+@attrs.frozen
+class Broadcast:
+    count: int
+    size: int = 0
+
+    async def happen(self, world: World) -> None:
+        world.broadcast(self.count, self.size)
+
+
+@attrs.frozen
+class Way:
+    """How a client asks, and how long its stream may last."""
+
+    in_query: bool = False
+    decoy: bytes = b""
+    stalled: bool = False
+    max_age: float = math.inf
+
+
+WAYS: Final = (Way(), Way(stalled=True), Way(in_query=True), Way(decoy=b"0-0"), Way(max_age=20))
+
+
+@attrs.frozen
+class Come:
+    """A client loses its connection, if it has one, misses some events, and comes."""
+
+    reader: int
+    rested: bool
+    door: tuple[str, ...]
+    cut: int
+    missing: Broadcast
+    lie: str | bytes | None
+    way: Way
+
+    async def happen(self, world: World) -> None:
+        if self.rested:
+            await world.settle()
+        world.leave(self.reader, cut=self.cut)
+        await self.missing.happen(world)
+        world.come(
+            self.reader,
+            self.door,
+            lie=self.lie,
+            decoy=self.way.decoy,
+            in_query=self.way.in_query,
+            max_age=self.way.max_age,
+        )
+        if self.way.stalled:
+            world.stall(self.reader)
+
+
+@attrs.frozen
+class Leave:
+    reader: int
+    cut: int
+
+    async def happen(self, world: World) -> None:
+        world.leave(self.reader, cut=self.cut)
+
+
+@attrs.frozen
+class Stall:
+    reader: int
+
+    async def happen(self, world: World) -> None:
+        world.stall(self.reader)
+
+
+@attrs.frozen
+class Resume:
+    reader: int
+
+    async def happen(self, world: World) -> None:
+        world.resume(self.reader)
+
+
+@attrs.frozen
+class Disconnect:
+    reader: int
+    final: bool
+
+    async def happen(self, world: World) -> None:
+        world.disconnect(self.reader, final=self.final)
+
+
+@attrs.frozen
+class Close:
+    async def happen(self, world: World) -> None:
+        world.close()
+
+
+@attrs.frozen
+class Restart:
+    async def happen(self, world: World) -> None:
+        world.restart()
+
+
+@attrs.frozen
+class GoOn:
+    steps: int
+
+    async def happen(self, world: World) -> None:
+        await world.go_on(self.steps)
+
+
+@attrs.frozen
+class Settle:
+    async def happen(self, world: World) -> None:
+        await world.settle()
+
+
+@attrs.frozen
+class Wait:
+    seconds: int
+
+    async def happen(self, world: World) -> None:
+        await world.wait(self.seconds)
+
+
+def weighed(*kinds: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
+    """Draw from one of some strategies, each as often as it weighs (`|` knows no weights)."""
+    return st.sampled_from([kind for weight, kind in kinds for _ in range(weight)]).flatmap(
+        lambda kind: kind
+    )
+
+
+readers = st.integers(0, READERS - 1)
+cuts = weighed((3, st.just(0)), (3, st.integers(1, 100)), (1, st.integers(1, 90_000)))
+sizes = st.sampled_from([0, 0, 0, 40_000])
+garbage = st.binary(max_size=20).map(lambda sent: sent.translate(None, b"\r\n\0"))
+lies = weighed((9, st.sampled_from(LIES)), (1, garbage), (1, garbage.map(lambda sent: sent * 999)))
+steps: st.SearchStrategy[Step] = weighed(
+    (5, st.just(Settle())),
+    (2, st.builds(GoOn, st.integers(1, 20))),
+    (5, st.builds(Broadcast, st.sampled_from([1, 2, 3, 5, 12]), sizes)),
+    (
+        7,
+        st.builds(
+            Come,
+            reader=readers,
+            rested=st.sampled_from([True, True, True, False]),
+            door=st.sampled_from(DOORS),
+            cut=cuts,
+            missing=st.builds(Broadcast, st.integers(0, 5), sizes),
+            lie=weighed((7, st.none()), (1, lies)),
+            way=st.sampled_from(WAYS),
+        ),
+    ),
+    (1, st.builds(Leave, readers, cuts)),
+    (2, st.builds(Stall, readers)),
+    (2, st.builds(Resume, readers)),
+    (2, st.builds(Wait, st.sampled_from([1, 16, 40]))),
+    (1, st.builds(Disconnect, readers, st.booleans())),
+    (1, st.sampled_from([Close(), Restart(), Restart()])),
+)
+stories = st.lists(steps, max_size=40) | st.lists(steps, min_size=25, max_size=40)
+
+
+@pytest.mark.parametrize("turn", range(ROUNDS))
+@settings(
+    max_examples=150,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate, Phase.shrink],  # To explain takes longer than a test may.
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(
+    world=st.builds(
+        World,
+        buffer_size=st.integers(1, 4),
+        history_size=st.sampled_from([1, 2, 5, 8]),
+        reconnection_time=st.sampled_from([None, (1.0, 2.0)]),
+        readers=st.just(READERS),
+    ),
+    story=stories,
+    seed=st.random_module(),  # Of Trio's order of tasks, among others.
+)
+def test_a_client_sees_all_that_was_broadcast_or_is_told_that_it_does_not(
+    turn: int, world: World, story: list[Step], seed: object
+) -> None:
+    trio.run(world.run, story, clock=MockClock(autojump_threshold=0))
