@@ -337,3 +337,38 @@ async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
         assert broadcaster.statistics().streams == 0
         nursery.cancel_scope.cancel()
     assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(4))
+
+
+async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buffer(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rooms = iter([True])
+
+    def flush_nowait() -> None:
+        if not next(rooms, False):
+            raise trio.WouldBlock
+
+    broadcaster = Broadcaster(2, strict=False, history_size=10_000)
+    with broadcaster.subscribe() as subscription:
+        broadcaster.broadcast("x", "first")
+        first = subscription.receive_nowait().id
+    for n in range(3000):
+        broadcaster.broadcast("x", f"{n} {'x' * 100}")
+    writer = Writer()
+    held = FakeDoor(writer)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run, writer)
+        headers = [("last-event-id", str(first))]
+        app = behind(held, door(broadcaster))
+        held.fill()
+        stream = await open_event_stream(nursery, app, headers=headers)
+        monkeypatch.setattr(held, "flush_nowait", flush_nowait)
+        for n in range(8):
+            broadcaster.broadcast("x", str(n))
+        assert broadcaster.statistics().clients_pruned == 1
+        monkeypatch.undo()
+        held.room.set()
+        await wait_all_tasks_blocked()
+        assert stream.complete
+        nursery.cancel_scope.cancel()
+    assert held.received.endswith(b"data: 1\n\n")

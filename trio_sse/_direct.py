@@ -181,7 +181,7 @@ class DirectStream:
             self._full = False
         while self._queued and not self._full and self._error is None:
             self._move()
-        return self._error is None
+        return self._error is None and self._client.has_room
 
     def deliver(self) -> None:
         """Take a turn: one chunk, so that nobody's long past keeps the others waiting."""

@@ -202,6 +202,12 @@ class Client(Subscription):
         if self.waker is not None:
             self.waker.end()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether one more event could be queued."""
+        statistics = self.statistics()
+        return statistics.current_buffer_used < statistics.max_buffer_size
+
     def expect_taken(self) -> trio.Event:
         """Return an event that is set once all queued by now is taken, or this client has ended."""
         taken = trio.Event()
