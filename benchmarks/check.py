@@ -16,7 +16,20 @@ from pathlib import Path
 from typing import Final
 
 from .processes import clean_up_on_sigterm
-from .scenarios import churn, dead_peer, hostile, long_burst, memory, stalled, thousands, unruly
+from .scenarios import (
+    churn,
+    cuts,
+    dead_peer,
+    endless,
+    hostile,
+    long_burst,
+    memory,
+    replay,
+    restart,
+    stalled,
+    thousands,
+    unruly,
+)
 from .scenarios.finding import Finding
 from .subjects import CACHE
 
@@ -28,6 +41,10 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "churn": churn.check,
     "hostile": hostile.check,
     "unruly": unruly.check,
+    "cuts": cuts.check,
+    "restart": restart.check,
+    "replay": replay.check,
+    "endless": endless.check,
     "dead_peer": dead_peer.check,
 }
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from .payload import MARKER, STAMP
 
-_REQUEST: Final = b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n\r\n"
+_REQUEST: Final = b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n%b\r\n"
 _READ: Final = 64 * 1024
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]+)\r\n")
@@ -29,17 +29,26 @@ class Client:
         port: Where on the loopback interface the server listens.
         keep_body: Whether `numbers` will be asked for.
         receive_buffer: Bytes of the kernel's receive buffer; 0 for the kernel's choice.
+        last_event_id: The id of the event after which the client was cut off, if it was.
     """
 
     __slots__ = ("_body", "_chunked", "_keep_body", "count", "ended", "head", "sock", "streaming")
 
-    def __init__(self, port: int, *, keep_body: bool = False, receive_buffer: int = 0) -> None:
+    def __init__(
+        self,
+        port: int,
+        *,
+        keep_body: bool = False,
+        receive_buffer: int = 0,
+        last_event_id: str = "",
+    ) -> None:
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.sock.connect(("127.0.0.1", port))
-        self.sock.sendall(_REQUEST)
+        last = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
+        self.sock.sendall(_REQUEST % last.encode())
         self.sock.setblocking(False)
         self.head = b""
         self.streaming = self.ended = self._chunked = False

@@ -26,7 +26,8 @@ class Payloads:
     def __init__(self) -> None:
         self._numbers = itertools.count()
 
-    def next(self, size: int) -> str:
-        """Return the next payload, stamped with the time of this call."""
+    def next(self, size: int, due: float | None = None) -> str:
+        """Return the next payload, stamped with the time when it was due, else of this call."""
         filler = "x" * (size - _FRAME)
-        return f"{next(self._numbers):010d} {time.monotonic_ns():020d} {filler}~"
+        stamp = time.monotonic_ns() if due is None else int(due * 1e9)
+        return f"{next(self._numbers):010d} {stamp:020d} {filler}~"

@@ -86,10 +86,10 @@ class _Process:
 
 
 class Server(_Process):
-    """A subject's server, ready for clients."""
+    """A subject's server, ready for clients; at the given port, or one that is free."""
 
-    def __init__(self, subject: Subject, cache: Path) -> None:
-        self.port = _free_port()
+    def __init__(self, subject: Subject, cache: Path, port: int = 0) -> None:
+        self.port = port or _free_port()
         self.posts = subject.posts
         super().__init__(subject.command(cache, self.port), CORES[0])
 

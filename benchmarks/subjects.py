@@ -84,6 +84,17 @@ def site(write_timeout: float, *address: str) -> Subject:
     return Subject("ours-site", "trio-sse, a site", command)
 
 
+def remembering(way: str, history: int, *reconnection: float) -> Subject:
+    """Return trio-sse with such a history and range of reconnection times, by one of its ways."""
+
+    def command(cache: Path, port: int) -> list[str]:
+        module = "benchmarks.servers.remembering"
+        options = map(str, [way, port, history, *reconnection])
+        return [str(python(cache)), "-m", module, *options]
+
+    return Subject(f"remembering-{way}", f"trio-sse, {way}, long memory", command)
+
+
 FLOOR: Final = "floor"
 BARE: Final = "bare"
 

@@ -43,7 +43,8 @@ def _quart_app(broadcaster: Broadcaster) -> App:
     return app
 
 
-def _application(way: str, broadcaster: Broadcaster) -> App:
+def application(way: str, broadcaster: Broadcaster) -> App:
+    """Return the application whose events go that way."""
     if way == "quart":
         return _quart_app(broadcaster)
     app = sse_app(broadcaster)
@@ -76,7 +77,7 @@ async def _run(way: str, port: int, write_timeout: float) -> None:
     broadcaster.register_event("message")
     server = stock.serve if way == "stock" else partial(serve, write_timeout=write_timeout)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server, _application(way, broadcaster), loopback(port))
+        nursery.start_soon(server, application(way, broadcaster), loopback(port))
         control = _Control(broadcaster, nursery)
         await obey(
             {

@@ -11,9 +11,8 @@ an event of `benchmarks.sealed` for each size.
 from __future__ import annotations
 
 import itertools
-import signal
 import sys
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+from collections.abc import MutableMapping, Sequence
 from typing import Any, Final
 
 import attrs
@@ -27,7 +26,7 @@ from trio_sse.hypercorn import serve
 from ..payload import Payloads
 from ..sealed import seal
 from .stock import App, loopback
-from .trio_control import Orders, obey, report
+from .trio_control import Orders, obey_until_sigterm, report
 
 #: Without the lines for what hostile clients do: it is told by the server's living on.
 _LOG_LEVEL: Final = "CRITICAL"
@@ -44,11 +43,7 @@ class _Control:
     async def obey(self) -> None:
         """Carry out orders until SIGTERM, or until standard input ends."""
         orders: Orders = {"publish": self._publish, "seal": self._seal, "report": self._report}
-        with trio.open_signal_receiver(signal.SIGTERM) as signals:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_after, signals, nursery.cancel_scope)
-                await obey(orders)
-                nursery.cancel_scope.cancel("standard input has ended")
+        await obey_until_sigterm(orders)
 
     def _publish(self, count: int, size: int) -> None:
         for _ in range(count):
@@ -60,11 +55,6 @@ class _Control:
 
     def _report(self) -> None:
         report(attrs.asdict(self._broadcaster.statistics()))
-
-
-async def _cancel_after(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    await anext(signals)
-    scope.cancel("a signal")
 
 
 def _application(broadcaster: Broadcaster) -> App:

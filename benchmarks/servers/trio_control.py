@@ -6,8 +6,9 @@ import ctypes
 import gc
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
 import trio
@@ -26,6 +27,20 @@ async def obey(orders: Orders) -> None:
             for line in lines:
                 name, *numbers = line.decode().split()
                 orders[name](*map(int, numbers))
+
+
+async def obey_until_sigterm(orders: Orders) -> None:
+    """Carry out each line until SIGTERM, or until standard input ends."""
+    with trio.open_signal_receiver(signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_after, signals, nursery.cancel_scope)
+            await obey(orders)
+            nursery.cancel_scope.cancel("standard input has ended")
+
+
+async def _cancel_after(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel("a signal")
 
 
 class Lateness:
