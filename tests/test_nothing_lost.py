@@ -24,7 +24,7 @@ from .model import DOORS, END, Step, World
 READERS: Final = 2
 
 #: CI looks at more, in tests of their own: each must end before it is taken for one that hangs.
-ROUNDS: Final = 8 if "THOROUGH" in os.environ else 1
+ROUNDS, EXAMPLES = (8, 150) if "THOROUGH" in os.environ else (1, 60)
 
 #: What may be sent as a last event ID, besides the right one.
 LIES: Final = (
@@ -203,7 +203,7 @@ stories = st.lists(steps, max_size=40) | st.lists(steps, min_size=25, max_size=4
 
 @pytest.mark.parametrize("turn", range(ROUNDS))
 @settings(
-    max_examples=150,
+    max_examples=EXAMPLES,
     deadline=None,
     database=None,
     phases=[Phase.generate, Phase.shrink],  # To explain takes longer than a test may.

@@ -274,12 +274,14 @@ async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_the_stream(
 
 
 async def test_the_id_that_a_stream_begins_with_shows_a_middleware_that_upper_cases(
-    door: Door,
+    jumping_clock: MockClock, door: Door
 ) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=None)
     async with hardened(rewriting(door(broadcaster), UNSEEN["upper-casing"][0])) as served:
         body = await open_body(served)
         await until(lambda: broadcaster.client_count == 1)
+        await wait_all_tasks_blocked(0.01)
+        jumping_clock.jump(1)
         broadcaster.broadcast("tick", "x")
         await body.read(b"DATA: X\n\n")
         assert broadcaster.statistics().clients_direct == 0
