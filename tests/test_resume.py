@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tracemalloc
 
 import httpx_sse
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import RESET_EVENT, Broadcaster
+from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
+from trio_sse._history import History
 from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import Door
@@ -273,3 +275,34 @@ async def test_a_pruned_client_that_comes_back_gets_exactly_what_it_missed(
     )
     events = [*seen, *await read_all(again, broadcaster)]
     assert [event.data for event in events] == sent * 2
+
+
+async def test_many_who_come_back_get_what_they_missed_while_history_moves_on(
+    nursery: trio.Nursery,
+) -> None:
+    broadcaster = Broadcaster(strict=False, history_size=200)
+    app = sse_app(broadcaster)
+    ids = await ids_of(broadcaster, "0")
+    for number in range(1, 700):
+        ids += await ids_of(broadcaster, str(number))
+        if number % 37 == 0:
+            for missed in range(1, min(number, 200), 31):
+                headers = [("last-event-id", ids[number - missed])]
+                stream = await open_event_stream(nursery, app, headers=headers)
+                data = [(await stream.receive()).data for _ in range(missed)]
+                assert data == [str(n) for n in range(number - missed + 1, number + 1)]
+                stream.disconnect()
+
+
+def test_what_is_kept_for_those_who_come_back_is_bounded() -> None:
+    history = History(128)
+    tracemalloc.start()
+    try:
+        for number in range(2000):
+            history.append(ServerSentEvent("tick", f"{number} {'x' * 10_000}", id=history.next_id))
+            if number % 50 == 0:
+                history.wire_from(max(0, number - 100))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2.5 * 128 * 20_000  # Each event is text and bytes, and once more in a block.

@@ -23,7 +23,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ._event import END_ID, ServerSentEvent
 from ._groups import Groups
-from ._history import History, Missed
+from ._history import History
 from ._home import HomeRun
 from ._options import check_count, check_limit, check_range, check_seconds
 from ._subscription import Client, Subscription
@@ -267,7 +267,7 @@ class Broadcaster(trio.abc.AsyncResource):
         """
         self._check_open()
         self._check_home()
-        return self._register(_replay(self._recall(last_event_id)), key)
+        return self._register(self._missed_events(last_event_id), key)
 
     def admits(self, key: Hashable = None, key_limit: float = math.inf) -> bool:
         """Tell whether one more response may be opened (for the adapters of this package)."""
@@ -292,12 +292,10 @@ class Broadcaster(trio.abc.AsyncResource):
         """
         self._check_open()
         self._check_home()
-        missed = self._recall(last_event_id)
-        blocks = [*self._draw_reconnection_time(), *_replay(missed)]
-        if self._history is not None and (missed is None or missed.gap is not None):
-            blocks.append(ServerSentEvent(data=None, id=self._history.last_id))
-        client = self._register(blocks, key)
-        client.last_words = b"".join(block.encode() for block in self._draw_reconnection_time())
+        past = [*self._draw_reconnection_time(), *self._missed_blocks(last_event_id)]
+        client = self._register((), key)
+        client.past = past[::-1]
+        client.last_words = b"".join(self._draw_reconnection_time())
         self._streams.add(client)
         return client
 
@@ -375,15 +373,30 @@ class Broadcaster(trio.abc.AsyncResource):
                 if client.cancel_scope is not None:
                     client.cancel_scope.cancel("aclose() of the broadcaster was cancelled")
 
-    def _draw_reconnection_time(self) -> list[ServerSentEvent]:
+    def _draw_reconnection_time(self) -> list[bytes]:
         if self._reconnection_time is None:
             return []
-        return [ServerSentEvent(data=None, retry=round(self.draw_come_back() * 1000))]
+        return [ServerSentEvent(data=None, retry=round(self.draw_come_back() * 1000)).encode()]
 
-    def _recall(self, last_event_id: str | None) -> Missed | None:
+    def _missed_events(self, last_event_id: str | None) -> Sequence[ServerSentEvent]:
         if self._history is None or last_event_id is None:
-            return None
-        return self._history.since(last_event_id)
+            return ()
+        missed = self._history.since(last_event_id)
+        if missed.gap is not None:
+            return [ServerSentEvent(RESET_EVENT, missed.gap)]
+        return self._history.events_from(missed.start)
+
+    def _missed_blocks(self, last_event_id: str | None) -> list[bytes]:
+        """Return what a client has missed, or else where the stream now is."""
+        if self._history is None:
+            return []
+        position = ServerSentEvent(data=None, id=self._history.last_id).encode()
+        if last_event_id is None:
+            return [position]
+        missed = self._history.since(last_event_id)
+        if missed.gap is not None:
+            return [ServerSentEvent(RESET_EVENT, missed.gap).encode(), position]
+        return self._history.wire_from(missed.start)
 
     def _register(self, backlog: Sequence[ServerSentEvent], key: Hashable) -> Client:
         if not self._clients:
@@ -430,12 +443,6 @@ class Broadcaster(trio.abc.AsyncResource):
     def _end_stream(self, client: Client) -> None:
         self._streams.discard(client)
         self._stream_ended.unpark_all()
-
-
-def _replay(missed: Missed | None) -> Sequence[ServerSentEvent]:
-    if missed is None:
-        return ()
-    return missed.events if missed.gap is None else [ServerSentEvent(RESET_EVENT, missed.gap)]
 
 
 def _check_not_reserved(event: str) -> None:

@@ -31,21 +31,19 @@ class Chunks:
 
     async def __anext__(self) -> bytes:
         """Wait for events; stop when the client's channel has ended."""
-        if self._held:
+        if self._held or self._client.past:
             await trio.lowlevel.checkpoint()
-            first, self._held = self._held, b""
-        else:
-            try:
-                first = (await self._client.receive()).encode()
-            except (trio.EndOfChannel, trio.BrokenResourceError):
-                raise StopAsyncIteration from None
-        chunk, _ = self._join(first, self._client.queued)
-        return chunk
+            return self.take_nowait(self.queued)[0]
+        try:
+            first = (await self._client.receive()).encode()
+        except (trio.EndOfChannel, trio.BrokenResourceError):
+            raise StopAsyncIteration from None
+        return self._join(first, self._client.queued)[0]
 
     @property
     def queued(self) -> int:
         """How many events are still to be taken."""
-        return self._client.queued + bool(self._held)
+        return self._client.queued + len(self._client.past) + bool(self._held)
 
     def first(self) -> bytes:
         """Return the first chunk, if anything is queued already."""
@@ -53,8 +51,7 @@ class Chunks:
 
     def take_nowait(self, queued: int) -> tuple[bytes, int]:
         """Return the next chunk, and how many of the `queued` events (at least 1) are in it."""
-        first = self._held or self._client.receive_nowait().encode()
-        self._held = b""
+        first, self._held = self._held or self._next(), b""
         return self._join(first, queued - 1)
 
     def _join(self, first: bytes, more: int) -> tuple[bytes, int]:
@@ -62,10 +59,14 @@ class Chunks:
             return first, 1
         chunks, room = [first], _MAX_CHUNK - len(first)
         for _ in range(more):
-            event = self._client.receive_nowait().encode()
+            event = self._next()
             room -= len(event)
             if room < 0:
                 self._held = event
                 break
             chunks.append(event)
         return b"".join(chunks), len(chunks)
+
+    def _next(self) -> bytes:
+        past = self._client.past
+        return past.pop() if past else self._client.receive_nowait().encode()

@@ -149,6 +149,7 @@ class Client(Subscription):
         "ended",
         "key",
         "last_words",
+        "past",
         "send_channel",
         "waker",
     )
@@ -172,6 +173,8 @@ class Client(Subscription):
         self.drain_timeout = math.inf
         #: Whose client it is, for limits and to be disconnected by.
         self.key = key
+        #: What goes before all events, encoded, however much it is; the first is last.
+        self.past: list[bytes] = []
         #: Blocks for the very end of the response, whoever ends it.
         self.last_words = b""
         self._on_leave = on_leave
@@ -182,6 +185,7 @@ class Client(Subscription):
     def close(self) -> None:
         """See `Subscription.close`."""
         super().close()
+        self.past.clear()
         self.leave()
         self._on_close(self)
 
