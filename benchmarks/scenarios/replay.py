@@ -52,10 +52,13 @@ def _check(server: Server) -> list[Finding]:
     server.tell(_PACE)
     live.read_for(_SECONDS)
     before = live.take_percentile()
+    server.tell("watch")
+    server.ask("report")  # Forgets the lateness so far.
     began = time.monotonic()
     returning = _Returning(server.port, oldest, live)
     returning.read()
     seconds = time.monotonic() - began
+    late = server.ask("report")["lateness"]
     live.read_for(_GRACE)
     back = f"{_RETURNING} come back for {_HISTORY:,} events"
     others = f"99 % of delays to {_LIVE} others, {before:.1f} ms before"
@@ -63,6 +66,7 @@ def _check(server: Server) -> list[Finding]:
         Finding(f"{back}: all have them after", seconds, _PATIENCE, "s"),
         Finding("clients that did not get each once and in order", returning.wrong(), 0),
         Finding(f"{others}; meanwhile", live.take_percentile(seconds), _LIMIT, "ms"),
+        Finding("lateness of a 1 ms sleep in the server meanwhile", late, _LIMIT, "ms"),
         Finding("live clients that missed any", live.wrong(), 0),
     ]
 

@@ -24,7 +24,7 @@ from ..payload import Payloads
 from ..sealed import seal
 from .ours import application
 from .stock import loopback
-from .trio_control import Orders, obey_until_sigterm, report
+from .trio_control import Lateness, Orders, obey_until_sigterm, report
 
 
 class _Control:
@@ -35,12 +35,14 @@ class _Control:
         self._nursery = nursery
         self._payloads = Payloads()
         self._numbers = itertools.count()
+        self._lateness = Lateness()
 
     async def obey(self) -> None:
         orders: Orders = {
             "publish": self._publish,
             "seal": self._seal,
             "pace": self._pace,
+            "watch": self._watch,
             "report": self._report,
         }
         await obey_until_sigterm(orders)
@@ -64,8 +66,12 @@ class _Control:
                 due += pause
             await trio.sleep(max(0, due - time.monotonic()))
 
+    def _watch(self) -> None:
+        self._nursery.start_soon(self._lateness.watch)
+
     def _report(self) -> None:
-        report(attrs.asdict(self._broadcaster.statistics()))
+        statistics = attrs.asdict(self._broadcaster.statistics())
+        report({**statistics, "lateness": self._lateness.take()})
 
 
 async def _run(way: str, port: int, history: int, *reconnection: float) -> None:
