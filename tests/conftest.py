@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import pytest
 import trio
@@ -17,6 +18,9 @@ from trio_sse.testing import EventStream, open_event_stream
 
 #: Node's tests and a browser's need more than Python: they run when asked for, by their folder.
 collect_ignore = ["browser", "interop"]
+
+#: CI has the time for more: more doors and frameworks, more examples, more of everything.
+THOROUGH: Final = "THOROUGH" in os.environ
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -42,9 +46,12 @@ def starlette_door(broadcaster: Broadcaster) -> App:
     return Starlette(routes=[Route("/events", events)])
 
 
-@pytest.fixture(
-    params=[sse_app, quart_door, starlette_door], ids=["sse_app", "sse_route", "starlette"]
-)
+DOORS: Final[dict[str, Door]] = {"sse_app": sse_app, "sse_route": quart_door}
+if THOROUGH:
+    DOORS["starlette"] = starlette_door
+
+
+@pytest.fixture(params=DOORS.values(), ids=DOORS.keys())
 def door(request: pytest.FixtureRequest) -> Door:
     """Each way in which an app may serve the same broadcaster; all must behave alike."""
     chosen: Door = request.param

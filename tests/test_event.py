@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trio_sse import ServerSentEvent
 
-from .conftest import read
+from .conftest import THOROUGH, read
 from .wire import (
     comment_lines,
     cut,
@@ -140,7 +140,7 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
     assert len(str(caught.value)) < 200
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100 if THOROUGH else 40)
 @given(names, st.none() | texts, st.none() | texts, retries, st.none() | texts)
 def test_an_event_is_made_exactly_if_it_can_be_sent_faithfully(
     event: str, data: str | None, event_id: str | None, retry: int | None, comment: str | None
@@ -161,7 +161,7 @@ def test_an_event_is_made_exactly_if_it_can_be_sent_faithfully(
         assert made.encode().endswith(b"\n")
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=100 if THOROUGH else 40)
 @given(streams, places)
 async def test_a_reader_gets_back_what_was_sent_wherever_the_bytes_are_cut(
     events: list[ServerSentEvent], at: list[int]

@@ -21,6 +21,8 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
+from .conftest import THOROUGH
+
 Way = Callable[[Broadcaster], App]
 
 
@@ -79,6 +81,7 @@ WAYS: Final[Mapping[str, Way]] = {
         "litestar": ("asgi_function", "asgi_object", "mounted", "endpoint"),
     }.items()
     for way in ways
+    if THOROUGH
 }
 
 pytestmark = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())

@@ -9,7 +9,6 @@ long to be made short: ``pytest -o faulthandler_timeout=0``.
 from __future__ import annotations
 
 import math
-import os
 from typing import Any, Final
 
 import attrs
@@ -19,12 +18,13 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from .conftest import THOROUGH
 from .model import DOORS, END, Step, World
 
 READERS: Final = 2
 
 #: CI looks at more, in tests of their own: each must end before it is taken for one that hangs.
-ROUNDS, EXAMPLES = (8, 150) if "THOROUGH" in os.environ else (1, 60)
+ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 60)
 
 #: What may be sent as a last event ID, besides the right one.
 LIES: Final = (
