@@ -51,7 +51,7 @@ if THOROUGH:
     DOORS["starlette"] = starlette_door
 
 
-@pytest.fixture(params=DOORS.values(), ids=DOORS.keys())
+@pytest.fixture(params=list(DOORS.values()), ids=list(DOORS))
 def door(request: pytest.FixtureRequest) -> Door:
     """Each way in which an app may serve the same broadcaster; all must behave alike."""
     chosen: Door = request.param
