@@ -16,11 +16,13 @@ from starlette.routing import Route
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.testing import EventStream, open_event_stream
 
-#: Node's tests and a browser's need more than Python: they run when asked for, by their folder.
-collect_ignore = ["browser", "interop"]
-
 #: CI has the time for more: more doors and frameworks, more examples, more of everything.
 THOROUGH: Final = "THOROUGH" in os.environ
+
+#: Node's tests and a browser's need more than Python: they run when asked for, by their folder.
+collect_ignore = ["browser", "interop"]
+if not THOROUGH:
+    collect_ignore += ["test_rewriting.py", "test_stock_faults.py"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
