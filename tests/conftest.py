@@ -123,6 +123,16 @@ def with_scope(app: App, **changes: object) -> App:
     return changed
 
 
+def with_lifespan(app: App) -> App:
+    """Let an app that knows only requests begin and end as a server asks."""
+    lifespan = sse_app(Broadcaster())
+
+    async def whole(scope: Message, receive: Receive, send: Send) -> None:
+        await (lifespan if scope["type"] == "lifespan" else app)(scope, receive, send)
+
+    return whole
+
+
 def with_plain_receive(app: App) -> App:
     """Return the app behind a middleware that hides what kind of object `receive` is."""
 

@@ -9,9 +9,7 @@ import pytest
 import trio
 import trio.testing
 
-from trio_sse import Broadcaster, sse_app
-
-from .conftest import Message, Receive, Send
+from .conftest import Message, Receive, Send, with_lifespan
 from .hardened import hardened
 from .servers import Response
 
@@ -27,10 +25,8 @@ async def answer(
 ) -> Response:
     """Let an app announce and send its first bytes, then do what the test wants with the door."""
 
+    @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await sse_app(Broadcaster())(scope, receive, send)
-            return
         door = scope["extensions"]["trio_sse.direct"]
         await send(HEAD)
         with pytest.raises(trio.ClosedResourceError):
@@ -114,10 +110,8 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
                 door.abort()
         done.set()
 
+    @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await sse_app(Broadcaster())(scope, receive, send)
-            return
         door = scope["extensions"]["trio_sse.direct"]
         await send(HEAD)
         door.expect(b"first")

@@ -14,9 +14,9 @@ import trio
 from starlette.middleware.gzip import GZipMiddleware
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse import Broadcaster, sse_app
+from trio_sse import Broadcaster
 
-from .conftest import App, Door, Message, Receive, Send, quart_door
+from .conftest import App, Door, Message, Receive, Send
 from .hardened import Served, hardened
 from .servers import until
 
@@ -31,13 +31,6 @@ BEFORE, DURING, AFTER = (
 )
 #: A body as the application writes it, with the empty line that shows whether it is rewritten.
 WRITTEN: Final = b"\n" + BEFORE + DURING + AFTER
-
-
-@pytest.fixture(params=[sse_app, quart_door], ids=["sse_app", "sse_route"])
-def door(request: pytest.FixtureRequest) -> Door:
-    """Starlette hands `sse_app` what the server hands it: nothing here would differ."""
-    chosen: Door = request.param
-    return chosen
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
-from .conftest import App, Door, Message, Receive, Send, quart_door
+from .conftest import App, Door, Message, Receive, Send
 from .hardened import (
     CHUNK,
     CRASHES,
@@ -34,13 +34,6 @@ from .servers import PATIENCE, Client, Http1Client, Response, until
 
 #: Bytes that one HTTP/2 stream may have waiting.
 LIMIT: Final = 256 * 1024
-
-
-@pytest.fixture(params=[sse_app, quart_door], ids=["sse_app", "sse_route"])
-def door(request: pytest.FixtureRequest) -> Door:
-    """Starlette hands `sse_app` what the server hands it: nothing here would differ."""
-    chosen: Door = request.param
-    return chosen
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Broadcaster, sse_app
+from trio_sse import Broadcaster
 
-from .conftest import Door, Message, Receive, Send, quart_door
+from .conftest import Door, Message, Receive, Send, with_lifespan
 from .hardened import REQUEST, hardened, http2_request, remains
 from .servers import until
 
@@ -36,13 +36,6 @@ REQUESTS: Final = {
     "HTTP/2 with a shut window": http2_request(window=0),
     "HTTP/2 and garbage": http2_request(window=0) + REQUEST,
 }
-
-
-@pytest.fixture(params=[sse_app, quart_door], ids=["sse_app", "sse_route"])
-def door(request: pytest.FixtureRequest) -> Door:
-    """Starlette hands `sse_app` what the server hands it: nothing here would differ."""
-    chosen: Door = request.param
-    return chosen
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
@@ -83,10 +76,8 @@ async def test_an_app_whose_http2_client_has_left_can_end(body: bytes, tls: bool
     """Hypercorn lets it wait for ever until its last chunk is taken."""
     begun, finished, gone = trio.Event(), trio.Event(), trio.Event()
 
+    @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await sse_app(Broadcaster())(scope, receive, send)
-            return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         begun.set()
         await gone.wait()

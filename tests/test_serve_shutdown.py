@@ -13,19 +13,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from .conftest import App, Door, Message, Receive, Send, quart_door
+from .conftest import App, Door, Message, Receive, Send, with_lifespan
 from .hardened import Flood, Served, hardened, remains
 from .servers import Client, Response, until
 
 #: Seconds beyond any deadline, for machines that are slow.
 SLACK: Final = 5.0
-
-
-@pytest.fixture(params=[sse_app, quart_door], ids=["sse_app", "sse_route"])
-def door(request: pytest.FixtureRequest) -> Door:
-    """Starlette hands `sse_app` what the server hands it: nothing here would differ."""
-    chosen: Door = request.param
-    return chosen
 
 
 @pytest.fixture
@@ -198,10 +191,8 @@ async def test_a_cancelled_server_ends_at_once_with_a_clean_end_for_those_who_re
 
 
 async def test_a_shutdown_waits_for_a_response_that_is_not_ours() -> None:
+    @with_lifespan
     async def slow(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await sse_app(Broadcaster())(scope, receive, send)
-            return
         await send({"type": "http.response.start", "status": 200, "headers": []})
         asked.set()
         await served.shutdown.wait()

@@ -26,7 +26,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from .conftest import App, Message, Receive, Send
+from .conftest import App, Message, Receive, Send, with_lifespan
 from .hardened import REQUEST, Flood, http2_request
 from .servers import Client, Http2Client, Server, serving, until
 
@@ -44,11 +44,9 @@ def chunk(data: bytes) -> Message:
 def answering(respond: Respond) -> App:
     """Return an app that answers each request so."""
 
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await sse_app(Broadcaster())(scope, receive, send)
-        else:
-            await respond(receive, send)
+    @with_lifespan
+    async def app(_: Message, receive: Receive, send: Send) -> None:
+        await respond(receive, send)
 
     return app
 
