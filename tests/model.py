@@ -23,7 +23,7 @@ from quart_trio import QuartTrio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, Subscription, sse_app
-from trio_sse._direct import Writer
+from trio_sse._writer import Writer
 
 from .conftest import App, Message, with_plain_receive
 from .test_direct import FakeDoor, behind

@@ -11,7 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
-from trio_sse._direct import EXTENSION, Writer
+from trio_sse._direct import EXTENSION
+from trio_sse._writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import App, Door, Message, Receive, Send
@@ -39,8 +40,9 @@ class FakeDoor:
         """Let the socket be full from now on."""
         self.room = trio.Event()
 
-    def expect(self, first: bytes) -> None:
+    def expect(self, first: bytes) -> trio.Event:
         self.expected = first
+        return self.opened
 
     def send_nowait(self, chunk: bytes) -> None:
         if self.broken:

@@ -47,7 +47,7 @@ async def answer(
 
 async def test_it_opens_for_the_announced_bytes_and_keeps_the_order_with_hypercorns() -> None:
     async def check(door: Any, send: Send) -> None:
-        await door.opened.wait()
+        await trio.lowlevel.checkpoint()
         door.send_nowait(b" direct ")
 
     response = await answer(check)

@@ -9,6 +9,7 @@ long to be made short: ``pytest -o faulthandler_timeout=0``.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Final
 
 import attrs
@@ -21,10 +22,20 @@ from trio.testing import MockClock
 from .conftest import THOROUGH
 from .model import DOORS, END, Step, World
 
-READERS: Final = 2
+READERS: Final = 3
 
 #: CI looks at more, in tests of their own: each must end before it is taken for one that hangs.
 ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 60)
+
+
+
+@pytest.fixture(autouse=True, scope="module")
+def short_turns() -> Iterator[None]:
+    """Let the writer write to one client at a time, so that something happens amid its rounds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trio_sse._writer._TURN", 1)
+        yield
+
 
 #: What may be sent as a last event ID, besides the right one.
 LIES: Final = (

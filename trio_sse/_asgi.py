@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Hashable, Iterable
+from functools import lru_cache
 from typing import Final, final
 
 from ._broadcaster import Broadcaster
@@ -86,17 +87,9 @@ class SSEApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request or the server's lifespan; close a WebSocket."""
-        if scope["type"] == "http":
-            await self._respond(scope, receive, send)
-        elif scope["type"] == "lifespan":
-            await _answer_lifespan(receive, send)
-        elif scope["type"] == "websocket":
-            await receive()
-            await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
-        else:
-            raise ValueError(f"ASGI scope type {scope['type']!r} is not supported")
-
-    async def _respond(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _answer_other(scope["type"], receive, send)
+            return
         carried = Carried.of(scope)
         last_event_id = read_last_event_id(scope["headers"], scope.get("query_string", b""))
         answer = self._negotiate(scope, last_event_id, carried)
@@ -106,7 +99,7 @@ class SSEApp:
             ) as client:
                 carried.add(client)
                 try:
-                    await self._deliver(client, scope, receive, send, self._head(answer))
+                    await self._deliver(client, scope, send).run(self._head(answer), receive)
                 finally:
                     carried.discard(client)
         else:
@@ -123,12 +116,10 @@ class SSEApp:
             come_back=self._broadcaster.draw_come_back(),
         )
 
-    async def _deliver(
-        self, client: Client, scope: Scope, receive: Receive, send: Send, head: Message
-    ) -> None:
+    def _deliver(self, client: Client, scope: Scope, send: Send) -> Delivery:
         door = scope.get("extensions", {}).get(EXTENSION)
         silence = Silence(self._broadcaster.heartbeat_interval, retire_at=retirement(self._max_age))
-        await Delivery(client, send, silence, door).run(head, receive)
+        return Delivery(client, send, silence, door)
 
     def _head(self, answer: Answer) -> Message:
         replaced = {name for name, _ in self._headers}
@@ -140,12 +131,19 @@ class SSEApp:
         }
 
 
-async def _answer_lifespan(receive: Receive, send: Send) -> None:
-    for phase in ("startup", "shutdown"):
+async def _answer_other(kind: str, receive: Receive, send: Send) -> None:
+    if kind == "lifespan":
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+    elif kind == "websocket":
         await receive()
-        await send({"type": f"lifespan.{phase}.complete"})
+        await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
+    else:
+        raise ValueError(f"ASGI scope type {kind!r} is not supported")
 
 
+@lru_cache  # So that a thousand streams share them.
 def _field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     return _latin(name).lower(), _latin(value)
 

@@ -21,10 +21,9 @@ import msgspec
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._clients import Clients
 from ._event import END_ID, ServerSentEvent
-from ._groups import Groups
 from ._history import History
-from ._home import HomeRun
 from ._options import check_count, check_limit, check_range, check_seconds
 from ._subscription import Client, Subscription
 
@@ -135,11 +134,9 @@ class Broadcaster(trio.abc.AsyncResource):
         self._reconnection_time = reconnection_time
         self._dumps = dumps
         self._event_types: frozenset[str] = frozenset()
-        self._clients: dict[Client, trio.MemorySendChannel[ServerSentEvent]] = {}
+        self._clients = Clients()
         self._streams: set[Client] = set()
-        self._keys = Groups[Client]()
         self._stream_ended = trio.lowlevel.ParkingLot()
-        self._home: HomeRun | None = None
         self._closed = False
         self._events_broadcast = 0
         self._clients_pruned = 0
@@ -218,26 +215,17 @@ class Broadcaster(trio.abc.AsyncResource):
                 f"make the broadcaster with strict=False (registered: {sorted(self._event_types)})"
             )
         text = self._serialise(data)
-        self._check_home()
+        self._clients.check_home()
         if self._history is None:
             message = ServerSentEvent(event, text)
         else:
             message = ServerSentEvent(event, text, id=self._history.next_id)
             self._history.append(message)
-        full: list[Client] = []
-        for client, channel in self._clients.items():
-            try:
-                channel.send_nowait(message)
-            except trio.WouldBlock:
-                if client.waker is None or not client.waker.relieve():
-                    full.append(client)
-                    continue
-                channel.send_nowait(message)
-            if client.waker is not None:
-                client.waker.notify()
+        behind = [recipient.offer(message) for recipient in self._clients.recipients()]
         self._events_broadcast += 1
-        for client in full:
-            self._prune(client)
+        for client in behind:
+            if client is not None:
+                self._prune(client)
 
     async def wait_all_taken(self) -> None:
         """Wait until every client has taken what was broadcast before this call, or is gone.
@@ -266,7 +254,7 @@ class Broadcaster(trio.abc.AsyncResource):
             RuntimeError: If not called from a Trio task, or while there are clients of another run.
         """
         self._check_open()
-        self._check_home()
+        self._clients.check_home()
         return self._register(self._missed_events(last_event_id), key)
 
     def admits(self, key: Hashable = None, key_limit: float = math.inf) -> bool:
@@ -274,7 +262,7 @@ class Broadcaster(trio.abc.AsyncResource):
         return not (
             self._closed
             or len(self._clients) >= self._max_clients
-            or (key is not None and self._keys.count(key) >= key_limit)
+            or (key is not None and self._clients.count(key) >= key_limit)
         )
 
     def draw_come_back(self) -> float:
@@ -291,7 +279,7 @@ class Broadcaster(trio.abc.AsyncResource):
         the `cancel_scope` that the response has set.
         """
         self._check_open()
-        self._check_home()
+        self._clients.check_home()
         past = [*self._draw_reconnection_time(), *self._missed_blocks(last_event_id)]
         client = self._register((), key)
         client.past = past[::-1]
@@ -342,8 +330,8 @@ class Broadcaster(trio.abc.AsyncResource):
         Raises:
             RuntimeError: As `broadcast` does.
         """
-        self._check_home()
-        clients = self._keys.members(key)
+        self._clients.check_home()
+        clients = self._clients.of(key)
         for client in clients:
             if final:
                 client.last_words += _END.encode()
@@ -353,9 +341,9 @@ class Broadcaster(trio.abc.AsyncResource):
     @enable_ki_protection
     def close(self) -> None:
         """Admit nobody and end every stream after what is queued for it; never waits."""
-        self._check_home()
+        self._clients.check_home()
         self._closed = True
-        for client in tuple(self._clients):
+        for client in self._clients:
             client.leave()
 
     async def aclose(self) -> None:
@@ -399,12 +387,8 @@ class Broadcaster(trio.abc.AsyncResource):
         return self._history.wire_from(missed.start)
 
     def _register(self, backlog: Sequence[ServerSentEvent], key: Hashable) -> Client:
-        if not self._clients:
-            self._home = HomeRun()
-        client = Client(self._buffer_size, self._release, self._end_stream, backlog, key)
-        self._clients[client] = client.send_channel
-        if key is not None:
-            self._keys.add(key, client)
+        client = Client(self._buffer_size, self._clients, self._end_stream, backlog, key)
+        self._clients.add(client)
         return client
 
     def _serialise(self, data: object) -> str:
@@ -422,23 +406,13 @@ class Broadcaster(trio.abc.AsyncResource):
         if self._closed:
             raise trio.ClosedResourceError("this broadcaster was closed")
 
-    def _check_home(self) -> None:
-        """Refuse a call from elsewhere than the clients' run; forget them if that is over."""
-        if self._home is not None and self._clients and self._home.is_over():
-            self._clients.clear()
-            self._keys = Groups[Client]()
-
     def _prune(self, client: Client) -> None:
-        if client not in self._clients:
+        if client.ended:
             return  # A logging handler that broadcasts was first.
-        self._release(client)
+        self._clients.release(client)
         client.end(pruned=True)
         self._clients_pruned += 1
         _logger.info("client pruned: its buffer of %d events is full", self._buffer_size)
-
-    def _release(self, client: Client) -> None:
-        self._clients.pop(client, None)
-        self._keys.discard(client.key, client)
 
     def _end_stream(self, client: Client) -> None:
         self._streams.discard(client)

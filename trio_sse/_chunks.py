@@ -13,7 +13,7 @@ from ._subscription import Client
 
 #: Bytes: large enough that a burst costs few writes, small enough that what is in flight is
 #: bounded.
-_MAX_CHUNK: Final = 64 * 1024
+MAX_CHUNK: Final = 64 * 1024
 
 
 @final
@@ -57,7 +57,7 @@ class Chunks:
     def _join(self, first: bytes, more: int) -> tuple[bytes, int]:
         if not more:
             return first, 1
-        chunks, room = [first], _MAX_CHUNK - len(first)
+        chunks, room = [first], MAX_CHUNK - len(first)
         for _ in range(more):
             event = self._next()
             room -= len(event)

@@ -57,9 +57,8 @@ class Delivery:
         self._direct: DirectStream | None = None
         self._silence = silence
         self._nursery: trio.Nursery
-        self._mute = (
-            False  # Nothing more may be sent: the client has left, or something has failed.
-        )
+        #: Nothing more may be sent: the client has left, or something has failed.
+        self._mute = False
         self._ended = False
         # Shielded, because a cancelled last chunk may be one that the server counts as sent:
         # `_stop` cancels the one, and bounds the other.
@@ -71,6 +70,7 @@ class Delivery:
         async with trio.open_nursery() as nursery:
             self._nursery, self._client.cancel_scope = nursery, nursery.cancel_scope
             nursery.start_soon(self._write, head)
+            del head  # It need not be there for as long as the stream.
             try:
                 if _is_cancel_safe(receive):
                     await self._keep_time(partial(self._watch, receive))
@@ -90,14 +90,14 @@ class Delivery:
             pass
         self._mute = True
 
-    async def _keep_time(self, wait: Callable[[], Awaitable[None]]) -> None:
-        await self._silence.watch(wait, self._beat, self._client.leave)
+    def _keep_time(self, wait: Callable[[], Awaitable[None]]) -> Awaitable[None]:
+        return self._silence.watch(wait, self._beat, self._client.leave)
 
-    def _beat(self) -> None:
+    def _beat(self) -> float:
         if self._direct is not None:
-            self._direct.beat()
-        else:
-            self._client.send_if_idle(HEARTBEAT)
+            return self._direct.beat()
+        self._client.send_if_idle(HEARTBEAT)
+        return trio.current_time()
 
     def _stop(self) -> None:
         """Tell the writer, which is shielded, to come to its end."""
@@ -123,9 +123,9 @@ class Delivery:
 
     async def _is_direct(self, door: Door, chunks: Chunks) -> bool:
         first = chunks.first() or PROBE
-        door.expect(first)
+        opened = door.expect(first)
         await self._write_message(_body(first, more_body=True))
-        return await prove(door)
+        return await prove(opened)
 
     def _go_direct(self, door: Door, chunks: Chunks) -> None:
         def attend_soon() -> None:

@@ -2,26 +2,23 @@
 
 A server that offers it (`trio_sse.hypercorn.serve` does) hands each request a door: a way to put
 chunks of the response body on the connection without waiting. One writer, in the server's nursery,
-moves what is queued for its clients through their doors; a client whose socket is full goes on in
-its own task until it is not. It knows Trio and the doors' few verbs; it knows neither hypercorn nor
-sockets.
+moves what is queued for its clients through their doors. A client that has been written all it had
+shares a queue with others (`_audience`); one whose socket is full goes on in its own task until it
+is not. It knows Trio and the doors' few verbs; it knows neither hypercorn nor sockets.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol, final
 
 import trio
 
+from ._audience import Audience
 from ._chunks import Chunks
 from ._heartbeat import HEARTBEAT, Silence
 from ._subscription import Client
-
-#: How many clients are written to before other tasks get their turn: some two milliseconds.
-_TURN: Final = 128
+from ._writer import Writer
 
 #: The ASGI extension under which a server offers a door.
 EXTENSION: Final = "trio_sse.direct"
@@ -37,17 +34,15 @@ class Door(Protocol):
     """A request's way past its server, open once nobody is known to rewrite the body."""
 
     @property
-    def opened(self) -> trio.Event:
-        """Set when the announced bytes went out exactly as they were given to ASGI's `send`."""
-        ...
-
-    @property
     def writer(self) -> Writer:
         """Who writes for all connections of this server."""
         ...
 
-    def expect(self, first: bytes) -> None:
-        """Announce the body of the next ASGI `send`."""
+    def expect(self, first: bytes) -> trio.Event:
+        """Announce the body of the next ASGI `send`; return what is set when the door opens.
+
+        That is when those bytes went out exactly as they were given.
+        """
         ...
 
     def send_nowait(self, chunk: bytes) -> None:
@@ -83,33 +78,6 @@ class Door(Protocol):
 
 
 @final
-class Writer:
-    """Writes for all clients of one server that have something queued."""
-
-    def __init__(self) -> None:
-        #: The time of the current turn, which all who are written to in it share.
-        self.now = -math.inf
-        self._waiting: deque[DirectStream] = deque()
-        self._idle = trio.lowlevel.ParkingLot()
-
-    def add(self, stream: DirectStream) -> None:
-        """Let a stream have its turn."""
-        if not self._waiting:
-            self._idle.unpark()
-        self._waiting.append(stream)
-
-    async def run(self) -> None:
-        """Write, until cancelled."""
-        while True:
-            await trio.lowlevel.checkpoint()
-            if not self._waiting:
-                await self._idle.park()
-            self.now = trio.current_time()
-            for _ in range(min(len(self._waiting), _TURN)):
-                self._waiting.popleft().deliver()
-
-
-@final
 class DirectStream:
     """One client that is written to directly; its broadcaster wakes it as a `Waker`.
 
@@ -119,6 +87,7 @@ class DirectStream:
 
     __slots__ = (
         "_attending",
+        "_audience",
         "_chunks",
         "_client",
         "_detached",
@@ -129,7 +98,6 @@ class DirectStream:
         "_on_attention",
         "_queued",
         "_silence",
-        "_writer",
     )
 
     def __init__(
@@ -142,10 +110,10 @@ class DirectStream:
     ) -> None:
         self._client = client
         self._door = door
-        self._writer = door.writer
         self._silence = silence
         self._on_attention = on_attention
         self._chunks = chunks
+        self._audience: Audience | None = None
         self._error: Exception | None = None
         self._queued = chunks.queued
         self._full = False
@@ -153,10 +121,11 @@ class DirectStream:
         self._attending = False
         self._detached = False
         client.waker = self
-        self._writer.add(self)
+        self._take_turn()
 
     def detach(self) -> None:
         """Write no more. At once, since another request may own the connection soon."""
+        self.reclaim()
         self._client.waker = None
         self._detached = True
 
@@ -164,12 +133,21 @@ class DirectStream:
         """Have one more event written when it is this stream's turn."""
         self._queued += 1
         if self._queued == 1:
-            self._writer.add(self)
+            self._take_turn()
+
+    def reclaim(self) -> None:
+        """Leave the audience; what waits there is in the client's channel then."""
+        if (audience := self._audience) is not None:
+            self._audience = None
+            self._silence.written_at = max(self._silence.written_at, audience.written_at)
+            self._client.registry.enlist(self._client)
+            for event in audience.leave(self):
+                self._client.offer(event)
 
     def end(self) -> None:
         """Come to the end once all that is queued is written."""
         self._ended = True
-        self._writer.add(self)
+        self._take_turn()
 
     def relieve(self) -> bool:
         """Move what is queued to the socket now; tell whether the channel has room again."""
@@ -183,22 +161,34 @@ class DirectStream:
             self._move()
         return self._error is None and self._client.has_room
 
-    def deliver(self) -> None:
+    def deliver(self, room: int) -> int:
         """Take a turn: one chunk, so that nobody's long past keeps the others waiting."""
-        if self._full or self._detached or self._error is not None:
-            return
-        if self._queued:
-            self._move()
-            self._silence.written_at = self._writer.now
-        if self._queued:
-            self._writer.add(self)
-        elif self._ended:
-            self._call_for_attention()
+        if not (self._full or self._detached or self._error):
+            if self._queued:
+                self._move()
+            self._go_on()
+        return 1
 
-    def beat(self) -> None:
-        """Write a heartbeat, unless something is on its way."""
+    def write(self, chunk: bytes) -> None:
+        """Write a chunk; what cannot go on leaves its audience, and needs its task's attention."""
+        try:
+            self._door.send_nowait(chunk)
+        except trio.WouldBlock:
+            self._full = True
+            self._stand_aside()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._error = error
+            self._stand_aside()
+
+    def beat(self) -> float:
+        """Write a heartbeat if it is due and nothing is on its way; see `Silence.watch`."""
+        now = trio.current_time()
+        if self._audience is not None and self._audience.written_at + self._silence.interval > now:
+            return self._audience.written_at
         if not (self._full or self._queued):
-            self._write(HEARTBEAT.encode())
+            self._silence.written_at = now
+            self.write(HEARTBEAT.encode())
+        return now
 
     async def attend(self) -> bool:
         """Flush while the socket is full; then tell whether this is the end.
@@ -212,7 +202,7 @@ class DirectStream:
             await self._door.flush()
             self._full = False
             self._silence.written_at = trio.current_time()
-            self.deliver()
+            self.deliver(1)
         self._attending = False
         if self._error is not None:
             raise self._error
@@ -221,17 +211,28 @@ class DirectStream:
     def _move(self) -> None:
         chunk, count = self._chunks.take_nowait(self._queued)
         self._queued -= count
-        self._write(chunk)
+        self._silence.written_at = trio.current_time()
+        self.write(chunk)
 
-    def _write(self, chunk: bytes) -> None:
-        try:
-            self._door.send_nowait(chunk)
-        except trio.WouldBlock:
-            self._full = True
+    def _go_on(self) -> None:
+        """After a turn: wait for the next, come to the end, or follow."""
+        if self._full or self._error:
+            return
+        if self._queued:
+            self._take_turn()
+        elif self._ended:
             self._call_for_attention()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._error = error
-            self._call_for_attention()
+        elif self._audience is None:
+            self._client.registry.dismiss(self._client)
+            self._audience = self._door.writer.audience(self._client)
+            self._audience.join(self)
+
+    def _stand_aside(self) -> None:
+        self.reclaim()
+        self._call_for_attention()
+
+    def _take_turn(self) -> None:
+        self._door.writer.add(self)
 
     def _call_for_attention(self) -> None:
         if not self._attending:
@@ -239,8 +240,8 @@ class DirectStream:
             self._on_attention()
 
 
-async def prove(door: Door) -> bool:
-    """Wait for the door to open; if it has not soon, something stands between us and the wire."""
+async def prove(opened: trio.Event) -> bool:
+    """Wait for a door to open; if it has not soon, something stands between us and the wire."""
     with trio.move_on_after(_PROOF_TIMEOUT):
-        await door.opened.wait()
-    return door.opened.is_set()
+        await opened.wait()
+    return opened.is_set()

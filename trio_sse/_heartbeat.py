@@ -35,11 +35,12 @@ class Silence:
     async def watch(
         self,
         wait: Callable[[], Awaitable[None]],
-        beat: Callable[[], None],
+        beat: Callable[[], float],
         retire: Callable[[], None],
     ) -> None:
         """Wait, interrupted to call `beat` whenever a heartbeat is due, and once `retire`.
 
+        `beat` returns since when there is silence: now, or later than was known here.
         `wait` is cancelled and called again each time, so a cancellation must lose nothing in it.
         """
         look_at = min(trio.current_time() + self.interval, self.retire_at)
@@ -49,16 +50,16 @@ class Silence:
                 return
             look_at = self._look(beat, retire)
 
-    def _look(self, beat: Callable[[], None], retire: Callable[[], None]) -> float:
+    def _look(self, beat: Callable[[], float], retire: Callable[[], None]) -> float:
         """Call what it is time for; return when to look again."""
         now = trio.current_time()
         if self.retire_at <= now:
             self.retire_at = math.inf
             retire()
-        if self.written_at + self.interval <= now:
-            beat()
-            return min(now + self.interval, self.retire_at)
-        return min(min(self.written_at, now) + self.interval, self.retire_at)
+        silent_since = min(self.written_at, now)
+        if silent_since + self.interval <= now:
+            silent_since = beat()
+        return min(silent_since + self.interval, self.retire_at)
 
 
 def retirement(max_age: float) -> float:

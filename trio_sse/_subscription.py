@@ -121,11 +121,39 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             self._awaited.pop(0)[1].set()
 
 
+class Recipient(Protocol):
+    """One to whom a broadcaster sends."""
+
+    def offer(self, event: ServerSentEvent) -> Client | None:
+        """Queue an event; if there is no room for it, return the client that is behind."""
+        ...
+
+
+class Registry(Protocol):
+    """Where a client is registered."""
+
+    def release(self, client: Client) -> None:
+        """Send nothing more to a client."""
+        ...
+
+    def enlist(self, recipient: Recipient) -> None:
+        """Send events to a recipient from now on."""
+        ...
+
+    def dismiss(self, recipient: Recipient) -> None:
+        """Send no more events to a recipient."""
+        ...
+
+
 class Waker(Protocol):
     """Who moves what is queued for a client, if the client does not wait for it itself."""
 
     def notify(self) -> None:
         """An event was queued."""
+        ...
+
+    def reclaim(self) -> None:
+        """Let all that waits for the client be in its channel, and nowhere else."""
         ...
 
     def end(self) -> None:
@@ -143,26 +171,29 @@ class Client(Subscription):
 
     __slots__ = (
         "_on_close",
-        "_on_leave",
+        "_send",
+        "buffer_size",
         "cancel_scope",
         "drain_timeout",
         "ended",
         "key",
         "last_words",
         "past",
-        "send_channel",
+        "registry",
         "waker",
     )
 
     def __init__(
         self,
         buffer_size: int,
-        on_leave: Callable[[Client], None],
+        registry: Registry,
         on_close: Callable[[Client], None],
         backlog: Iterable[ServerSentEvent],
         key: Hashable,
     ) -> None:
-        self.send_channel, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
+        self._send, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
+        self.buffer_size = buffer_size
+        self.registry = registry
         #: Whether nothing will be queued any more.
         self.ended = False
         #: Set while the client is written to directly.
@@ -177,7 +208,6 @@ class Client(Subscription):
         self.past: list[bytes] = []
         #: Blocks for the very end of the response, whoever ends it.
         self.last_words = b""
-        self._on_leave = on_leave
         self._on_close = on_close
         super().__init__(channel, backlog)
 
@@ -189,15 +219,30 @@ class Client(Subscription):
         self.leave()
         self._on_close(self)
 
+    @enable_ki_protection
     def leave(self) -> None:
         """Get no more broadcasts, and end."""
-        self._on_leave(self)
+        if self.waker is not None:
+            self.waker.reclaim()
+        self.registry.release(self)
         self.end()
+
+    def offer(self, event: ServerSentEvent) -> Client | None:
+        """See `Recipient.offer`."""
+        try:
+            self._send.send_nowait(event)
+        except trio.WouldBlock:
+            if self.waker is None or not self.waker.relieve():
+                return self
+            self._send.send_nowait(event)
+        if self.waker is not None:
+            self.waker.notify()
+        return None
 
     def end(self, *, pruned: bool = False) -> None:
         """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
         self.ended = True
-        self.send_channel.close()
+        self._send.close()
         self._pruned = pruned
         if pruned and self.cancel_scope is not None:
             self.cancel_scope.deadline = trio.current_time() + self.drain_timeout
@@ -214,6 +259,8 @@ class Client(Subscription):
 
     def expect_taken(self) -> trio.Event:
         """Return an event that is set once all queued by now is taken, or this client has ended."""
+        if self.waker is not None:
+            self.waker.reclaim()
         taken = trio.Event()
         self._awaited.append((self._taken + self.queued, taken))
         self._set_taken()
@@ -222,4 +269,4 @@ class Client(Subscription):
     def send_if_idle(self, event: ServerSentEvent) -> None:
         """Hand an event to this reader alone, unless it is busy: then it is not silent either."""
         if self.statistics().tasks_waiting_receive:
-            self.send_channel.send_nowait(event)
+            self._send.send_nowait(event)

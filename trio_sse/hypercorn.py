@@ -23,7 +23,7 @@ import trio
 from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import AppWrapper, ConnectionState, LifespanState
+from hypercorn.typing import ConnectionState, LifespanState
 
 # hypercorn's annotations of these two leave type arguments out.
 from hypercorn.utils import repr_socket_addr, wrap_app  # pyright: ignore[reportUnknownVariableType]
@@ -82,14 +82,13 @@ async def serve(
     if config.quic_bind:
         raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
     state: LifespanState = {}
-    wrapped = wrap_app(app, config.wsgi_max_body_size, "asgi")
-    lifespan = Lifespan(wrapped, config, state)
+    lifespan = Lifespan(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, state)
     listeners, urls = _open_listeners(config, write_timeout)
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         task_status.started(urls)
-        server = _Server(wrapped, config, state, write_timeout)
+        server = _Server(app, config, state, write_timeout)
         await server.run(listeners, shutdown_trigger or trio.sleep_forever)
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel("the server has shut down")
@@ -100,7 +99,11 @@ class _Server:
     """The connections of one `serve` call, from the first accept to the last close."""
 
     def __init__(
-        self, app: AppWrapper, config: Config, state: LifespanState, write_timeout: float
+        self,
+        app: Callable[..., Awaitable[None]],
+        config: Config,
+        state: LifespanState,
+        write_timeout: float,
     ) -> None:
         self._app = app
         self._config = config

@@ -86,7 +86,8 @@ class _StreamBody(ResponseBody):
         self._exit_stack = ExitStack()
         self._client: Client
         self._chunks: Chunks
-        self._probed = self._ended = False
+        self._opened: trio.Event | None = None
+        self._ended = False
         self._attention = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
@@ -109,9 +110,9 @@ class _StreamBody(ResponseBody):
             await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
         if self._door is not None:
-            if not self._probed:
+            if self._opened is None:
                 return await self._probe(self._door)
-            if await prove(self._door):
+            if await prove(self._opened):
                 await self._deliver(self._door)
                 return self._last_words()
             self._door = None
@@ -132,9 +133,8 @@ class _StreamBody(ResponseBody):
 
     async def _probe(self, door: Door) -> bytes:
         await trio.lowlevel.checkpoint()
-        self._probed = True
         first = self._chunks.first() or PROBE
-        door.expect(first)
+        self._opened = door.expect(first)
         return first
 
     async def _deliver(self, door: Door) -> None:

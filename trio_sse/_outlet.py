@@ -1,0 +1,114 @@
+"""All bytes that go out of one connection.
+
+What a server sends and what a stream sends directly pass through one unsent buffer: they are put
+there without waiting, tried at once, and what the socket does not take is flushed by whoever waits.
+A cancellation leaves the rest where it is, so nothing is ever cut by one; and no byte accepted by
+the kernel for the write timeout is the end.
+
+It knows a socket, and neither servers nor what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from contextlib import suppress
+from typing import Final, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+#: Close with a reset and keep nothing in the kernel.
+_RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
+
+
+@final
+class Outlet:
+    """The way out of one connection.
+
+    Args:
+        sock: The socket, owned by a stream that closes it.
+        lock: Held by whoever waits for the socket.
+        write_timeout: Seconds within which the kernel must take a byte.
+    """
+
+    __slots__ = ("_lock", "_socket", "_unsent", "_write_timeout")
+
+    def __init__(self, sock: trio.socket.SocketType, lock: trio.Lock, write_timeout: float) -> None:
+        self._socket = sock
+        self._lock = lock
+        self._write_timeout = write_timeout
+        self._unsent: bytearray | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the kernel has all that was put."""
+        return self._unsent is None
+
+    @enable_ki_protection
+    def put(self, data: bytes) -> None:
+        """Write what the socket takes; keep the rest.
+
+        Raises:
+            trio.WouldBlock: If something is left to flush.
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        if self._unsent is None:
+            written = self._write_some(data)
+            if written == len(data):
+                return
+            data = data[written:]
+            self._unsent = bytearray()
+        self._unsent += data
+        raise trio.WouldBlock
+
+    @enable_ki_protection
+    def flush_nowait(self) -> None:
+        """Write what is left, as far as the socket takes it; raises as `put` does."""
+        if self._unsent is not None:
+            del self._unsent[: self._write_some(self._unsent)]
+            if self._unsent:
+                raise trio.WouldBlock
+            self._unsent = None
+
+    async def flush(self) -> None:
+        """Wait until nothing is left. Cancelled, it leaves the rest to the next who flushes.
+
+        Raises:
+            trio.BrokenResourceError: If the connection is gone or was reset.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._unsent is not None:
+            await self._wait_writable()
+            with suppress(trio.WouldBlock):
+                self.flush_nowait()
+
+    def reset(self) -> None:
+        """Close with a reset: whoever waits on the socket wakes."""
+        with suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self._socket.close()
+
+    async def _wait_writable(self) -> None:
+        async with self._lock:
+            if self._socket.fileno() == -1:  # Which all closed sockets share.
+                raise trio.BrokenResourceError("the connection was closed")
+            try:
+                with trio.fail_after(self._write_timeout):
+                    await trio.lowlevel.wait_writable(self._socket)
+            except trio.TooSlowError:
+                self.reset()
+                raise trio.BrokenResourceError("reset: the client took no byte") from None
+            except (OSError, trio.ClosedResourceError) as error:
+                raise trio.BrokenResourceError from error
+
+    def _write_some(self, data: bytes | bytearray) -> int:
+        try:
+            # The number anew each time: a closed socket has none, where a number kept may be
+            # another's.
+            return os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise trio.BrokenResourceError from error
