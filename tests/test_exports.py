@@ -19,9 +19,19 @@ ROOMS: Final = {path.stem: ast.parse(path.read_text("utf-8")) for path in ROOT.g
 
 #: Each room may import only rooms named before it.
 ORDER: Final = (
-    *("_event", "_history", "_home", "_groups", "_options", "_negotiation", "_heartbeat"),
-    *("_subscription", "_clients", "_broadcaster", "_route"),
-    *("_chunks", "_audience", "_writer", "_direct", "_carried", "_delivery", "_asgi", "__init__"),
+    *("_event", "_history", "_home", "_groups", "_options", "_negotiation", "_heartbeat", "_head"),
+    *("_registered_event", "_subscription", "_clients", "_broadcaster", "_route"),
+    *(
+        "_chunks",
+        "_audience",
+        "_writer",
+        "_direct",
+        "_carried",
+        "_delivery",
+        "_asgi",
+        "_producer",
+        "__init__",
+    ),
     *("quart", "_http2", "_outlet", "_door", "_connection", "hypercorn", "testing"),
     *("_demo", "_lines", "_program", "_cli", "__main__"),
 )
@@ -154,7 +164,14 @@ def test_the_rooms_of_the_extras_do_not_know_each_other(room: str) -> None:
 def test_what_tests_or_serves_any_app_knows_no_broadcaster() -> None:
     assert neighbours("testing") == set()
     assert neighbours("hypercorn") == {"_connection"}
-    assert neighbours("_connection") <= {"_carried", "_direct", "_door", "_http2", "_outlet", "_writer"}
+    assert neighbours("_connection") <= {
+        "_carried",
+        "_direct",
+        "_door",
+        "_http2",
+        "_outlet",
+        "_writer",
+    }
 
 
 def functions_that_yield(tree: Node) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:

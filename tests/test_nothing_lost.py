@@ -28,7 +28,6 @@ READERS: Final = 3
 ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 60)
 
 
-
 @pytest.fixture(autouse=True, scope="module")
 def short_turns() -> Iterator[None]:
     """Let the writer write to one client at a time, so that something happens amid its rounds."""

@@ -299,7 +299,9 @@ def test_what_is_kept_for_those_who_come_back_is_bounded() -> None:
     tracemalloc.start()
     try:
         for number in range(1000):
-            history.append(ServerSentEvent("tick", f"{number} {'x' * 10_000}", id=history.next_id))
+            history.append(
+                ServerSentEvent("tick", f"{number} {'x' * 10_000}", id=history.next_id), None
+            )
             if number % 50 == 0:
                 history.wire_from(max(0, number - 100))
         held, _ = tracemalloc.get_traced_memory()

@@ -14,15 +14,19 @@ from ._broadcaster import RESET_EVENT as RESET_EVENT
 from ._broadcaster import Broadcaster as Broadcaster
 from ._broadcaster import BroadcasterStatistics as BroadcasterStatistics
 from ._event import ServerSentEvent as ServerSentEvent
+from ._producer import producer_app as producer_app
+from ._registered_event import RegisteredEvent as RegisteredEvent
 from ._route import sse_route as sse_route
 from ._subscription import Subscription as Subscription
 
 # Tracebacks and help() name the public place.
 for _public in (
+    producer_app,
     sse_app,
     sse_route,
     Broadcaster,
     BroadcasterStatistics,
+    RegisteredEvent,
     ServerSentEvent,
     Subscription,
 ):

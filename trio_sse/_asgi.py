@@ -1,43 +1,35 @@
 """`sse_app`: an event stream as an ASGI application.
 
-It knows ASGI scopes and headers; what travels in the stream is not its business. It ignores the
+It knows ASGI scopes and messages; what travels in the stream is not its business. It ignores the
 path, so it may be a whole server, be mounted, or be returned by a route.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Hashable, Iterable
-from functools import lru_cache
-from typing import Final, final
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import final
 
-from ._broadcaster import Broadcaster
+from ._broadcaster import Broadcaster, Snapshot
 from ._carried import Carried
 from ._delivery import Delivery, Message, Receive, Scope, Send
-from ._direct import EXTENSION
+from ._head import Head, Headers
 from ._heartbeat import Silence, retirement
-from ._negotiation import Answer, negotiate, read_last_event_id
-from ._options import check_limit, check_seconds
+from ._negotiation import negotiate, read_last_event_id
+from ._options import check_limit, check_seconds, check_topics
 from ._subscription import Client
-
-_Headers = Iterable[tuple[str | bytes, str | bytes]]
-
-# RFC 9110, sections 5.1 and 5.5.
-_FIELD_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
-_FIELD_VALUE: Final = re.compile(rb"([\x21-\x7e\x80-\xff]+([\t ]+[\x21-\x7e\x80-\xff]+)*)?")
-
-#: Fields that decide how the stream is read; a second opinion on them would break it.
-_OURS: Final = frozenset({b"connection", b"content-length", b"content-type", b"transfer-encoding"})
 
 
 def sse_app(
     broadcaster: Broadcaster,
     *,
+    topics: Iterable[str] = (),
+    snapshot: Snapshot | None = None,
     key: Hashable = None,
     key_limit: float = math.inf,
     max_age: float = math.inf,
-    headers: _Headers = (),
+    headers: Headers = (),
 ) -> SSEApp:
     """Return an ASGI application that streams all that is broadcast to whoever requests it.
 
@@ -46,6 +38,10 @@ def sse_app(
 
     Args:
         broadcaster: Where the events come from.
+        topics: What the client gets, besides the events without a topic.
+        snapshot: Returns the (event type, data) pairs that a stream begins with, unless the browser
+            gets just what it missed. It is called in the step in which the client is registered, so
+            no change falls between the two; its events are checked as those of `broadcast` are.
         key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
             `None` for nobody's.
         key_limit: How many streams of the key there may be at a time. A browser that is turned
@@ -59,10 +55,13 @@ def sse_app(
     Raises:
         ValueError: If `key_limit` is less than 1, `max_age` is not greater than 0, or a header is
             malformed or one that the stream itself depends on.
+        TypeError: If `topics` is not a collection of `str`.
     """
     check_limit("key_limit", key_limit)
     check_seconds("max_age", max_age)
-    return SSEApp(broadcaster, key, key_limit, max_age, headers)
+    join = partial(broadcaster.open_stream, topics=check_topics(topics), snapshot=snapshot, key=key)
+    admits = partial(broadcaster.admits, key, key_limit)
+    return SSEApp(broadcaster, join, admits, max_age, Head(headers))
 
 
 @final
@@ -72,63 +71,73 @@ class SSEApp:
     def __init__(
         self,
         broadcaster: Broadcaster,
-        key: Hashable,
-        key_limit: float,
+        join: Callable[..., Client],
+        admits: Callable[[], bool],
         max_age: float,
-        headers: _Headers,
+        head: Head,
     ) -> None:
         self._broadcaster = broadcaster
-        self._key = key
-        self._key_limit = key_limit
+        self._join = join
+        self._admits = admits
         self._max_age = max_age
-        self._headers = [_field(name, value) for name, value in headers]
-        for name, value in self._headers:
-            _check_field(name, value)
+        self._head = head
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request or the server's lifespan; close a WebSocket."""
-        if scope["type"] != "http":
-            await _answer_other(scope["type"], receive, send)
-            return
-        carried = Carried.of(scope)
-        last_event_id = read_last_event_id(scope["headers"], scope.get("query_string", b""))
-        answer = self._negotiate(scope, last_event_id, carried)
-        if answer.streams:
-            with self._broadcaster.open_stream(
-                last_event_id=last_event_id, key=self._key
-            ) as client:
-                carried.add(client)
-                try:
-                    await self._deliver(client, scope, send).run(self._head(answer), receive)
-                finally:
-                    carried.discard(client)
-        else:
-            await send(self._head(answer))
-            await send({"type": "http.response.body", "body": answer.body})
-
-    def _negotiate(self, scope: Scope, last_event_id: str | None, carried: Carried) -> Answer:
-        accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
-        return negotiate(
-            scope["method"],
-            accept,
-            last_event_id,
-            admitted=self._broadcaster.admits(self._key, self._key_limit) and not carried.closing,
+        head = await begin(
+            scope,
+            receive,
+            send,
+            self._head,
+            admitted=self._admits(),
             come_back=self._broadcaster.draw_come_back(),
         )
+        if head is None:
+            return
+        carried = Carried.of(scope)
+        with self._join(last_event_id=_last_event_id(scope)) as client:
+            carried.add(client)
+            try:
+                silence = Silence(self._broadcaster.heartbeat_interval)
+                silence.retire_at = retirement(self._max_age)
+                await Delivery(client, scope, send, silence).run(head, receive)
+            finally:
+                carried.discard(client)
 
-    def _deliver(self, client: Client, scope: Scope, send: Send) -> Delivery:
-        door = scope.get("extensions", {}).get(EXTENSION)
-        silence = Silence(self._broadcaster.heartbeat_interval, retire_at=retirement(self._max_age))
-        return Delivery(client, send, silence, door)
 
-    def _head(self, answer: Answer) -> Message:
-        replaced = {name for name, _ in self._headers}
-        ours = [_field(name, value) for name, value in answer.headers]
-        return {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [field for field in ours if field[0] not in replaced] + self._headers,
-        }
+async def begin(
+    scope: Scope, receive: Receive, send: Send, head: Head, *, admitted: bool, come_back: float
+) -> Message | None:
+    """Answer what needs no stream; for what does, return the head of the response.
+
+    Args:
+        scope: Of the request, or of whatever else the server asks.
+        receive: The server's.
+        send: The server's.
+        head: The maker of heads.
+        admitted: Whether the client may have a stream now.
+        come_back: Seconds after which it may ask again, if not.
+    """
+    if scope["type"] != "http":
+        await _answer_other(scope["type"], receive, send)
+        return None
+    accept = [value.decode("latin-1") for name, value in scope["headers"] if name == b"accept"]
+    answer = negotiate(
+        scope["method"],
+        accept,
+        _last_event_id(scope),
+        admitted=admitted and not Carried.of(scope).closing,
+        come_back=come_back,
+    )
+    if answer.streams:
+        return head.message(answer)
+    await send(head.message(answer))
+    await send({"type": "http.response.body", "body": answer.body})
+    return None
+
+
+def _last_event_id(scope: Scope) -> str | None:
+    return read_last_event_id(scope["headers"], scope.get("query_string", b""))
 
 
 async def _answer_other(kind: str, receive: Receive, send: Send) -> None:
@@ -141,19 +150,3 @@ async def _answer_other(kind: str, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
     else:
         raise ValueError(f"ASGI scope type {kind!r} is not supported")
-
-
-@lru_cache  # So that a thousand streams share them.
-def _field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
-    return _latin(name).lower(), _latin(value)
-
-
-def _latin(text: str | bytes) -> bytes:
-    return text if isinstance(text, bytes) else text.encode("latin-1")
-
-
-def _check_field(name: bytes, value: bytes) -> None:
-    if not (_FIELD_NAME.fullmatch(name) and _FIELD_VALUE.fullmatch(value)):
-        raise ValueError(f"not an HTTP header: {name!r}: {value!r}")
-    if name in _OURS:
-        raise ValueError(f"{name.decode()!r} is set by the stream itself; leave it out of headers")

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import reprlib
-from collections.abc import Callable, Hashable, Sequence
-from typing import TYPE_CHECKING, Final, final
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final, overload
 
 import attrs
 import msgspec
@@ -23,8 +23,18 @@ from trio.lowlevel import enable_ki_protection
 
 from ._clients import Clients
 from ._event import END_ID, ServerSentEvent
+from ._heartbeat import come_back
 from ._history import History
-from ._options import check_count, check_limit, check_range, check_seconds
+from ._options import (
+    check_count,
+    check_interval,
+    check_limit,
+    check_range,
+    check_seconds,
+    check_topic,
+    check_topics,
+)
+from ._registered_event import RegisteredEvent, check_payload_type
 from ._subscription import Client, Subscription
 
 if TYPE_CHECKING:
@@ -38,13 +48,14 @@ RESET_EVENT: Final = "stream-reset"
 #: own.
 _BROWSER_EVENTS: Final = frozenset({"error", "open"})
 
-#: Seconds within which those who were turned away come back, spread so that they do not come
-#: together.
-_COME_BACK: Final = (1.0, 5.0)
-
 #: The last block of a stream whose client shall not come back: it is asked for by this id, and
 #: refused.
 _END: Final = ServerSentEvent(data=None, id=END_ID)
+
+#: What a stream may begin with, besides events: event types and their data.
+Snapshot = Callable[[], Iterable[tuple[str, object]]]
+
+_Payload = TypeVar("_Payload")
 
 _logger = logging.getLogger("trio_sse")
 
@@ -121,30 +132,26 @@ class Broadcaster(trio.abc.AsyncResource):
         check_count("buffer_size", buffer_size, at_least=1)
         check_count("history_size", history_size, at_least=0)
         check_limit("max_clients", max_clients)
-        if heartbeat_interval is None:
-            heartbeat_interval = math.inf
-        check_seconds("heartbeat_interval", heartbeat_interval)
         if reconnection_time is not None:
             check_range("reconnection_time", reconnection_time)
         self._buffer_size = buffer_size
         self._strict = strict
-        self._heartbeat_interval = heartbeat_interval
+        self._heartbeat_interval = check_interval(heartbeat_interval)
         self._history = History(history_size) if history_size else None
         self._max_clients = max_clients
         self._reconnection_time = reconnection_time
         self._dumps = dumps
-        self._event_types: frozenset[str] = frozenset()
+        self._events: dict[str, RegisteredEvent[Any]] = {}
         self._clients = Clients()
         self._streams: set[Client] = set()
         self._stream_ended = trio.lowlevel.ParkingLot()
         self._closed = False
-        self._events_broadcast = 0
         self._clients_pruned = 0
 
     @property
     def event_types(self) -> frozenset[str]:
         """The registered event types."""
-        return self._event_types
+        return frozenset(self._events)
 
     @property
     def client_count(self) -> int:
@@ -167,17 +174,36 @@ class Broadcaster(trio.abc.AsyncResource):
             clients=len(self._clients),
             clients_direct=sum(client.waker is not None for client in self._clients),
             streams=len(self._streams),
-            events_broadcast=self._events_broadcast,
+            events_broadcast=self._clients.position,
             clients_pruned=self._clients_pruned,
         )
 
-    def register_event(self, name: str) -> None:
-        """Allow events of type `name` to be broadcast; registering a name again changes nothing.
+    @overload
+    def register_event(self, name: str) -> RegisteredEvent[Any]: ...
+    @overload
+    def register_event(
+        self, name: str, payload_type: type[_Payload]
+    ) -> RegisteredEvent[_Payload]: ...
+    @overload
+    def register_event(self, name: str, payload_type: Any) -> RegisteredEvent[Any]: ...
+    def register_event(self, name: str, payload_type: Any = None) -> RegisteredEvent[Any]:
+        """Allow events of a type to be broadcast; return a handle whose payloads are typed.
+
+        Registering a name again returns the same handle.
+
+        Args:
+            name: The event type that browsers listen for.
+            payload_type: What its payloads must be, in strict mode: a dataclass, attrs class,
+                Struct, TypedDict, NamedTuple, or any other type that msgspec knows. What msgspec
+                can convert to it is sent converted. Classes that it does not know are checked by
+                `isinstance`, and need a `dumps` that does. `None` for whatever there is.
 
         Raises:
             ValueError: If no browser could listen for the name: it is empty, has CR, LF, NUL or a
                 lone surrogate, is ``stream-reset``, or is (in strict mode) ``error`` or ``open``,
-                which a browser's EventSource dispatches itself.
+                which a browser's EventSource dispatches itself; or if it is registered with another
+                payload type.
+            TypeError: If msgspec cannot tell what fits the payload type.
         """
         _check_not_reserved(name)
         if self._strict and name in _BROWSER_EVENTS:
@@ -185,10 +211,19 @@ class Broadcaster(trio.abc.AsyncResource):
                 f"{name!r} is an event that EventSource dispatches itself, so a listener could not "
                 "tell them apart; choose another name"
             )
-        self._event_types |= {ServerSentEvent(name).event}
+        if payload_type is not None:
+            check_payload_type(payload_type)
+        new = RegisteredEvent[Any](ServerSentEvent(name).event, payload_type, self.broadcast)
+        event = self._events.setdefault(name, new)
+        if event.payload_type != payload_type:
+            raise ValueError(
+                f"event type {name!r} is registered with payload type {event.payload_type!r}, not "
+                f"{payload_type!r}; choose another name"
+            )
+        return event
 
     @enable_ki_protection
-    def broadcast(self, event: str, data: object) -> None:
+    def broadcast(self, event: str, data: object, *, topic: str | None = None) -> None:
         """Send an event to every client; a client whose buffer is full is pruned.
 
         It never waits. What cannot be sent raises here and reaches nobody.
@@ -198,31 +233,29 @@ class Broadcaster(trio.abc.AsyncResource):
             data: `str` is sent as it is, `bytes` must be UTF-8, anything else becomes JSON (by
                 msgspec unless the broadcaster was given another `dumps`): dicts, lists,
                 dataclasses, attrs classes, Structs, datetimes, UUIDs, enums; `None` is ``null``.
+                If the event type was registered with a payload type, it is that or can be
+                converted to it (in strict mode).
+            topic: Only clients that asked for this topic get it. `None` for all clients.
 
         Raises:
-            ValueError: If `event` is not registered in strict mode or not sendable, or `data` is
-                not UTF-8.
-            TypeError: If `data` cannot be turned into JSON.
+            ValueError: If `event` is not registered in strict mode or not sendable, or `data` does
+                not fit its payload type or is not UTF-8.
+            TypeError: If `data` cannot be turned into JSON, or `topic` is not a `str`.
             trio.ClosedResourceError: If the broadcaster was closed.
             RuntimeError: If it has clients in another thread or another `trio.run`. From a thread:
                 ``trio.from_thread.run_sync(broadcaster.broadcast, event, data)``.
         """
         self._check_open()
-        _check_not_reserved(event)
-        if self._strict and event not in self._event_types:
-            raise ValueError(
-                f"event type {event!r} is not registered; call register_event({event!r}) first, or "
-                f"make the broadcaster with strict=False (registered: {sorted(self._event_types)})"
-            )
-        text = self._serialise(data)
+        if topic is not None:
+            check_topic(topic)
+        text = self._serialise(event, data)
         self._clients.check_home()
-        if self._history is None:
-            message = ServerSentEvent(event, text)
-        else:
-            message = ServerSentEvent(event, text, id=self._history.next_id)
-            self._history.append(message)
-        behind = [recipient.offer(message) for recipient in self._clients.recipients()]
-        self._events_broadcast += 1
+        message = ServerSentEvent(event, text, id=self._history and self._history.next_id)
+        if self._history is not None:
+            self._history.append(message, topic)
+        self._clients.position += 1
+        self._clients.last_id = message.id
+        behind = [recipient.offer(message) for recipient in self._clients.recipients(topic)]
         for client in behind:
             if client is not None:
                 self._prune(client)
@@ -240,22 +273,31 @@ class Broadcaster(trio.abc.AsyncResource):
                 await taken.wait()
 
     @enable_ki_protection
-    def subscribe(self, *, last_event_id: str | None = None, key: Hashable = None) -> Subscription:
+    def subscribe(
+        self,
+        *,
+        last_event_id: str | None = None,
+        topics: Iterable[str] = (),
+        key: Hashable = None,
+    ) -> Subscription:
         """Register a client, at once, and return its end: every later broadcast is in it.
 
         Args:
             last_event_id: The id of the last event that this client has seen, if it was here
                 before. What was broadcast since then comes first; or, if that is not known, a
                 ``stream-reset`` event.
+            topics: What it gets, besides the events without a topic.
             key: Whose client it is, to be disconnected by; `None` for nobody's.
 
         Raises:
             trio.ClosedResourceError: If the broadcaster was closed.
             RuntimeError: If not called from a Trio task, or while there are clients of another run.
+            TypeError: If `topics` is not a collection of `str`.
         """
         self._check_open()
         self._clients.check_home()
-        return self._register(self._missed_events(last_event_id), key)
+        wanted = check_topics(topics)
+        return self._register(self._missed_events(last_event_id, wanted), wanted, key)
 
     def admits(self, key: Hashable = None, key_limit: float = math.inf) -> bool:
         """Tell whether one more response may be opened (for the adapters of this package)."""
@@ -267,21 +309,31 @@ class Broadcaster(trio.abc.AsyncResource):
 
     def draw_come_back(self) -> float:
         """Return the seconds after which one who is turned away may come back."""
-        low, high = self._reconnection_time or _COME_BACK
-        return random.uniform(low, high)  # noqa: S311 (spreads load, keeps no secret)
+        return come_back(self._reconnection_time)
 
     @enable_ki_protection
-    def open_stream(self, *, last_event_id: str | None = None, key: Hashable = None) -> Client:
+    def open_stream(
+        self,
+        *,
+        last_event_id: str | None = None,
+        topics: frozenset[str] = frozenset(),
+        snapshot: Snapshot | None = None,
+        key: Hashable = None,
+    ) -> Client:
         """Register a client whose events go out in a response (for the adapters of this package).
 
         What a stream begins with is queued for it: the reconnection time, what the client has
-        missed, and where it now is. `aclose` waits until the response closes the client, or cancels
-        the `cancel_scope` that the response has set.
+        missed, or the snapshot and where it now is. `aclose` waits until the response closes the
+        client, or cancels the `cancel_scope` that the response has set.
         """
         self._check_open()
         self._clients.check_home()
-        past = [*self._draw_reconnection_time(), *self._missed_blocks(last_event_id)]
-        client = self._register((), key)
+        client = self._register((), topics, key)
+        try:
+            past = [*self._draw_reconnection_time(), *self._begin(client, last_event_id, snapshot)]
+        except BaseException:
+            client.close()
+            raise
         client.past = past[::-1]
         client.last_words = b"".join(self._draw_reconnection_time())
         self._streams.add(client)
@@ -291,6 +343,8 @@ class Broadcaster(trio.abc.AsyncResource):
         self,
         request: quart.Request,
         *,
+        topics: Iterable[str] = (),
+        snapshot: Snapshot | None = None,
         key: Hashable = None,
         key_limit: float = math.inf,
         max_age: float = math.inf,
@@ -301,6 +355,11 @@ class Broadcaster(trio.abc.AsyncResource):
 
         Args:
             request: The request, `quart.request`.
+            topics: What the client gets, besides the events without a topic.
+            snapshot: Returns the (event type, data) pairs that a stream begins with, unless the
+                browser gets just what it missed. It is called in the step in which the client is
+                registered, so no change falls between the two; its events are checked as those of
+                `broadcast` are.
             key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
                 `None` for nobody's.
             key_limit: How many streams of the key there may be at a time. Requests that are under
@@ -310,13 +369,16 @@ class Broadcaster(trio.abc.AsyncResource):
 
         Raises:
             ValueError: If `key_limit` is less than 1, or `max_age` not greater than 0.
+            TypeError: If `topics` is not a collection of `str`.
         """
         from .quart import stream_response
 
         check_limit("key_limit", key_limit)
         check_seconds("max_age", max_age)
         await trio.lowlevel.checkpoint()
-        return stream_response(self, request, key=key, key_limit=key_limit, max_age=max_age)
+        join = partial(self.open_stream, topics=check_topics(topics), snapshot=snapshot, key=key)
+        admitted = self.admits(key, key_limit)
+        return stream_response(self, request, join, admitted=admitted, max_age=max_age)
 
     @enable_ki_protection
     def disconnect(self, key: Hashable, *, final: bool = False) -> int:
@@ -366,32 +428,50 @@ class Broadcaster(trio.abc.AsyncResource):
             return []
         return [ServerSentEvent(data=None, retry=round(self.draw_come_back() * 1000)).encode()]
 
-    def _missed_events(self, last_event_id: str | None) -> Sequence[ServerSentEvent]:
+    def _missed_events(
+        self, last_event_id: str | None, topics: frozenset[str]
+    ) -> Sequence[ServerSentEvent]:
         if self._history is None or last_event_id is None:
             return ()
         missed = self._history.since(last_event_id)
         if missed.gap is not None:
             return [ServerSentEvent(RESET_EVENT, missed.gap)]
-        return self._history.events_from(missed.start)
+        return self._history.events_from(missed.start, topics)
 
-    def _missed_blocks(self, last_event_id: str | None) -> list[bytes]:
-        """Return what a client has missed, or else where the stream now is."""
+    def _begin(
+        self, client: Client, last_event_id: str | None, snapshot: Snapshot | None
+    ) -> list[bytes]:
+        """Return what a client has missed, or else the state and where the stream now is."""
         if self._history is None:
-            return []
+            return self._encode_snapshot(snapshot)
         position = ServerSentEvent(data=None, id=self._history.last_id).encode()
         if last_event_id is None:
-            return [position]
+            return [*self._encode_snapshot(snapshot), position]
         missed = self._history.since(last_event_id)
         if missed.gap is not None:
-            return [ServerSentEvent(RESET_EVENT, missed.gap).encode(), position]
-        return self._history.wire_from(missed.start)
+            reset = ServerSentEvent(RESET_EVENT, missed.gap).encode()
+            return [reset, *self._encode_snapshot(snapshot), position]
+        client.position = self._history.end_of(missed.start, client.topics)
+        return self._history.wire_from(missed.start, client.topics)
 
-    def _register(self, backlog: Sequence[ServerSentEvent], key: Hashable) -> Client:
-        client = Client(self._buffer_size, self._clients, self._end_stream, backlog, key)
+    def _encode_snapshot(self, snapshot: Snapshot | None) -> list[bytes]:
+        pairs = snapshot() if snapshot is not None else ()
+        return [
+            ServerSentEvent(event, self._serialise(event, data)).encode() for event, data in pairs
+        ]
+
+    def _register(
+        self, backlog: Sequence[ServerSentEvent], topics: frozenset[str], key: Hashable
+    ) -> Client:
+        client = Client(self._buffer_size, self._clients, self._end_stream, backlog, topics, key)
         self._clients.add(client)
         return client
 
-    def _serialise(self, data: object) -> str:
+    def _serialise(self, event: str, data: object) -> str:
+        """Return the data of an event as text, if both may be sent."""
+        _check_not_reserved(event)
+        if self._strict:
+            data = self._find(event).convert(data)
         encoded = data if isinstance(data, str | bytes) else self._dumps(data)
         if isinstance(encoded, str):
             return encoded
@@ -401,6 +481,14 @@ class Broadcaster(trio.abc.AsyncResource):
             raise ValueError(
                 f"data must be UTF-8, got {reprlib.repr(encoded)}; decode it, or send it as base64"
             ) from error
+
+    def _find(self, event: str) -> RegisteredEvent[Any]:
+        if event not in self._events:
+            raise ValueError(
+                f"event type {event!r} is not registered; call register_event({event!r}) first, or "
+                f"make the broadcaster with strict=False (registered: {sorted(self._events)})"
+            )
+        return self._events[event]
 
     def _check_open(self) -> None:
         if self._closed:

@@ -20,8 +20,12 @@ class Clients:
     """The clients of one broadcaster, in the order in which they came."""
 
     def __init__(self) -> None:
+        #: How many events were broadcast, and the id of the last of them, if it has one.
+        self.position = 0
+        self.last_id: str | None = None
         self._clients: dict[Client, None] = {}
         self._recipients: dict[Recipient, None] = {}
+        self._topics = Groups[Recipient]()
         self._keys = Groups[Client]()
         self._home: HomeRun | None = None
 
@@ -40,6 +44,7 @@ class Clients:
         if self._home is not None and self._clients and self._home.is_over():
             self._clients.clear()
             self._recipients.clear()
+            self._topics = Groups[Recipient]()
             self._keys = Groups[Client]()
 
     def add(self, client: Client) -> None:
@@ -57,17 +62,21 @@ class Clients:
         self.dismiss(client)
         self._keys.discard(client.key, client)
 
-    def recipients(self) -> Sequence[Recipient]:
-        """Return to whom the next event goes, as of now."""
-        return tuple(self._recipients)
+    def recipients(self, topic: str | None) -> Sequence[Recipient]:
+        """Return to whom the next event of a topic goes, as of now; without one it is to all."""
+        return tuple(self._recipients) if topic is None else self._topics.members(topic)
 
     def enlist(self, recipient: Recipient) -> None:
         """Send events to a recipient from now on."""
         self._recipients[recipient] = None
+        for topic in recipient.topics:
+            self._topics.add(topic, recipient)
 
     def dismiss(self, recipient: Recipient) -> None:
         """Send no more events to a recipient; it may be gone already."""
         self._recipients.pop(recipient, None)
+        for topic in recipient.topics:
+            self._topics.discard(topic, recipient)
 
     def of(self, key: Hashable) -> Sequence[Client]:
         """Return the clients of a key, as of now."""

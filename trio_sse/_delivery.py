@@ -19,8 +19,8 @@ from typing import Any, Final, final
 import trio
 
 from ._chunks import Chunks
-from ._direct import PROBE, DirectStream, Door, prove
-from ._heartbeat import HEARTBEAT, Silence
+from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
+from ._heartbeat import Silence
 from ._subscription import Client
 
 Scope = MutableMapping[str, Any]
@@ -48,12 +48,17 @@ class Delivery:
         "_nursery",
         "_send",
         "_silence",
+        "_whole",
     )
 
-    def __init__(self, client: Client, send: Send, silence: Silence, door: Door | None) -> None:
+    def __init__(
+        self, client: Client, scope: Scope, send: Send, silence: Silence, *, whole: bool = False
+    ) -> None:
         self._client = client
         self._send = send
-        self._door = door
+        self._door: Door | None = scope.get("extensions", {}).get(EXTENSION)
+        #: Whether a clean end says that all is there: then there is none when it is cancelled.
+        self._whole = whole
         self._direct: DirectStream | None = None
         self._silence = silence
         self._nursery: trio.Nursery
@@ -78,6 +83,9 @@ class Delivery:
                     nursery.start_soon(self._keep_time, trio.sleep_forever)
                     await self._watch(receive)
                 nursery.cancel_scope.cancel("the client left")
+            except trio.Cancelled:
+                self._mute = self._mute or self._whole
+                raise
             except Exception:
                 self._mute = True
                 raise
@@ -96,7 +104,7 @@ class Delivery:
     def _beat(self) -> float:
         if self._direct is not None:
             return self._direct.beat()
-        self._client.send_if_idle(HEARTBEAT)
+        self._client.beat_if_idle()
         return trio.current_time()
 
     def _stop(self) -> None:

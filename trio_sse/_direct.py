@@ -16,7 +16,7 @@ import trio
 
 from ._audience import Audience
 from ._chunks import Chunks
-from ._heartbeat import HEARTBEAT, Silence
+from ._heartbeat import Silence
 from ._subscription import Client
 from ._writer import Writer
 
@@ -140,9 +140,10 @@ class DirectStream:
         if (audience := self._audience) is not None:
             self._audience = None
             self._silence.written_at = max(self._silence.written_at, audience.written_at)
+            self._client.position = max(self._client.position, audience.position)
             self._client.registry.enlist(self._client)
             for event in audience.leave(self):
-                self._client.offer(event)
+                self._client.queue(event)
 
     def end(self) -> None:
         """Come to the end once all that is queued is written."""
@@ -183,11 +184,13 @@ class DirectStream:
     def beat(self) -> float:
         """Write a heartbeat if it is due and nothing is on its way; see `Silence.watch`."""
         now = trio.current_time()
-        if self._audience is not None and self._audience.written_at + self._silence.interval > now:
-            return self._audience.written_at
+        if self._audience is not None:
+            if self._audience.written_at + self._silence.interval > now:
+                return self._audience.written_at
+            self._client.position = max(self._client.position, self._audience.position)
         if not (self._full or self._queued):
             self._silence.written_at = now
-            self.write(HEARTBEAT.encode())
+            self.write(self._client.heartbeat().encode())
         return now
 
     async def attend(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Generic, TypeVar, final
 
-_Member = TypeVar("_Member", bound=Hashable)
+_Member = TypeVar("_Member")
 
 
 @final

@@ -1,4 +1,4 @@
-"""When a client has heard nothing for too long, or has stayed for long enough.
+"""When a client has heard nothing for too long, has stayed for long enough, or may come back.
 
 It knows the clock and when the last write ended; it knows neither what is written nor to whom.
 """
@@ -15,13 +15,16 @@ import trio
 
 from ._event import ServerSentEvent
 
+#: Seconds within which those who were turned away come back, if nothing else is said.
+_COME_BACK: Final = (1.0, 5.0)
+
 HEARTBEAT: Final = ServerSentEvent(data=None, comment="heartbeat")
 
 
 @final
 @attrs.define(eq=False)
 class Silence:
-    """The time since the last write to one client."""
+    """The times of one client: since its last write, and until it has stayed long enough."""
 
     interval: float
     """Seconds of silence after which a heartbeat is due; `math.inf` for never."""
@@ -60,6 +63,15 @@ class Silence:
         if silent_since + self.interval <= now:
             silent_since = beat()
         return min(silent_since + self.interval, self.retire_at)
+
+
+def come_back(reconnection_time: tuple[float, float] | None = None) -> float:
+    """Return the seconds after which one who is turned away may come back.
+
+    Spread, so that they do not all come together.
+    """
+    low, high = reconnection_time or _COME_BACK
+    return random.uniform(low, high)  # noqa: S311 (keeps no secret)
 
 
 def retirement(max_age: float) -> float:

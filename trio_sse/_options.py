@@ -6,6 +6,9 @@ numbers, and neither what they are for nor who asks.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 
 def check_count(name: str, value: object, *, at_least: int) -> None:
     """Refuse what is not a whole number of at least so many."""
@@ -27,6 +30,29 @@ def check_seconds(name: str, value: object) -> None:
         raise ValueError(
             f"{name} must be a number of seconds greater than 0 (math.inf for never), got {value!r}"
         )
+
+
+def check_topic(topic: object) -> None:
+    """Refuse what is not the name of a topic."""
+    if not isinstance(topic, str):
+        raise TypeError(f"a topic must be a str, got {topic!r}")
+
+
+def check_topics(topics: Iterable[str]) -> frozenset[str]:
+    """Return the topics as a set; refuse one `str`, whose letters would be taken for topics."""
+    if isinstance(topics, str):
+        raise TypeError(f"topics must be a collection of str, got {topics!r}; write [{topics!r}]")
+    names = frozenset(topics)
+    for name in names:
+        check_topic(name)
+    return names
+
+
+def check_interval(heartbeat_interval: float | None) -> float:
+    """Return the seconds between two heartbeats, `math.inf` for never."""
+    seconds = math.inf if heartbeat_interval is None else heartbeat_interval
+    check_seconds("heartbeat_interval", seconds)
+    return seconds
 
 
 def check_range(name: str, value: tuple[float, float]) -> None:

@@ -12,10 +12,12 @@ from collections.abc import Callable, Hashable, Iterable
 from types import TracebackType
 from typing import Protocol, Self, final
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from ._event import ServerSentEvent
+from ._heartbeat import HEARTBEAT
 
 
 class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
@@ -25,7 +27,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     ``async with``. If it is not read, it is pruned when its buffer is full.
     """
 
-    __slots__ = ("_awaited", "_backlog", "_channel", "_pruned", "_taken")
+    __slots__ = ("_awaited", "_backlog", "_channel", "_given", "_pruned", "_taken")
 
     def __init__(
         self,
@@ -36,6 +38,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         #: What goes before all that is in the channel, however much it is; the first is last.
         self._backlog = [*backlog][::-1]
         self._pruned = False
+        #: How many events were ever put in here, and taken.
+        self._given = len(self._backlog)
         self._taken = 0
         self._awaited: list[tuple[int, trio.Event]] = []
 
@@ -110,7 +114,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     @property
     def queued(self) -> int:
         """How many events wait to be received."""
-        return len(self._backlog) + self._channel.statistics().current_buffer_used
+        return self._given - self._taken
 
     def _raise_if_pruned(self) -> None:
         if self._pruned:
@@ -124,6 +128,11 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
 class Recipient(Protocol):
     """One to whom a broadcaster sends."""
 
+    @property
+    def topics(self) -> frozenset[str]:
+        """What it gets, besides the events without a topic."""
+        ...
+
     def offer(self, event: ServerSentEvent) -> Client | None:
         """Queue an event; if there is no room for it, return the client that is behind."""
         ...
@@ -131,6 +140,16 @@ class Recipient(Protocol):
 
 class Registry(Protocol):
     """Where a client is registered."""
+
+    @property
+    def position(self) -> int:
+        """How many events were broadcast."""
+        ...
+
+    @property
+    def last_id(self) -> str | None:
+        """The id of the last of them, if it has one."""
+        ...
 
     def release(self, client: Client) -> None:
         """Send nothing more to a client."""
@@ -179,7 +198,9 @@ class Client(Subscription):
         "key",
         "last_words",
         "past",
+        "position",
         "registry",
+        "topics",
         "waker",
     )
 
@@ -189,6 +210,7 @@ class Client(Subscription):
         registry: Registry,
         on_close: Callable[[Client], None],
         backlog: Iterable[ServerSentEvent],
+        topics: frozenset[str],
         key: Hashable,
     ) -> None:
         self._send, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
@@ -202,6 +224,10 @@ class Client(Subscription):
         self.cancel_scope: trio.CancelScope | None = None
         #: Seconds that the response may go on once it was pruned.
         self.drain_timeout = math.inf
+        #: What it gets, besides the events without a topic.
+        self.topics = topics
+        #: How many events had been broadcast when it was last told an id.
+        self.position = registry.position
         #: Whose client it is, for limits and to be disconnected by.
         self.key = key
         #: What goes before all events, encoded, however much it is; the first is last.
@@ -229,15 +255,23 @@ class Client(Subscription):
 
     def offer(self, event: ServerSentEvent) -> Client | None:
         """See `Recipient.offer`."""
+        if not self.queue(event):
+            return self
+        self.position = self.registry.position
+        return None
+
+    def queue(self, event: ServerSentEvent) -> bool:
+        """Put an event into the channel; tell whether there is room for it."""
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
             if self.waker is None or not self.waker.relieve():
-                return self
+                return False
             self._send.send_nowait(event)
+        self._given += 1
         if self.waker is not None:
             self.waker.notify()
-        return None
+        return True
 
     def end(self, *, pruned: bool = False) -> None:
         """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
@@ -254,19 +288,26 @@ class Client(Subscription):
     @property
     def has_room(self) -> bool:
         """Whether one more event could be queued."""
-        statistics = self.statistics()
-        return statistics.current_buffer_used < statistics.max_buffer_size
+        return self.queued < self.buffer_size
 
     def expect_taken(self) -> trio.Event:
         """Return an event that is set once all queued by now is taken, or this client has ended."""
         if self.waker is not None:
             self.waker.reclaim()
         taken = trio.Event()
-        self._awaited.append((self._taken + self.queued, taken))
+        self._awaited.append((self._given, taken))
         self._set_taken()
         return taken
 
-    def send_if_idle(self, event: ServerSentEvent) -> None:
-        """Hand an event to this reader alone, unless it is busy: then it is not silent either."""
+    def beat_if_idle(self) -> None:
+        """Hand a heartbeat to the reader, unless it is busy: then it is not silent either."""
         if self.statistics().tasks_waiting_receive:
-            self._send.send_nowait(event)
+            self._send.send_nowait(self.heartbeat())
+            self._given += 1
+
+    def heartbeat(self) -> ServerSentEvent:
+        """Return a heartbeat; with the current id, if that has moved since one was told."""
+        if self.position == self.registry.position or self.registry.last_id is None:
+            return HEARTBEAT
+        self.position = self.registry.position
+        return attrs.evolve(HEARTBEAT, id=self.registry.last_id)

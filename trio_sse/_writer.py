@@ -35,7 +35,7 @@ class Writer:
         self._waiting: deque[Waiting] = deque()
         self._idle = trio.lowlevel.ParkingLot()
         #: Each for as long as anybody follows it.
-        self._audiences = WeakValueDictionary[Registry, Audience]()
+        self._audiences = WeakValueDictionary[tuple[Registry, frozenset[str]], Audience]()
 
     def add(self, waiting: Waiting) -> None:
         """Let one have a turn."""
@@ -45,9 +45,10 @@ class Writer:
 
     def audience(self, client: Client) -> Audience:
         """Return the audience of all clients that get the same events as this one."""
-        audience = self._audiences.get(client.registry)
+        key = client.registry, client.topics
+        audience = self._audiences.get(key)
         if audience is None:
-            audience = self._audiences[client.registry] = Audience(client, self.add)
+            audience = self._audiences[key] = Audience(client, self.add)
         return audience
 
     async def run(self) -> None:

@@ -8,8 +8,8 @@ exactly while its response is sent.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
 from typing import Any, cast, final
@@ -22,7 +22,7 @@ from ._broadcaster import Broadcaster
 from ._carried import Carried
 from ._chunks import Chunks
 from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
-from ._heartbeat import HEARTBEAT, Silence, retirement
+from ._heartbeat import Silence, retirement
 from ._negotiation import negotiate, read_last_event_id
 from ._subscription import Client
 
@@ -40,9 +40,9 @@ def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
 def stream_response(
     broadcaster: Broadcaster,
     request: quart.Request,
+    join: Callable[..., Client],
     *,
-    key: Hashable,
-    key_limit: float,
+    admitted: bool,
     max_age: float,
 ) -> quart.Response:
     """Return the answer to a request: an endless stream, unless negotiation says otherwise."""
@@ -52,13 +52,14 @@ def stream_response(
         request.method,
         request.headers.getlist("accept"),
         last_event_id,
-        admitted=broadcaster.admits(key, key_limit) and not Carried.of(scope).closing,
+        admitted=admitted and not Carried.of(scope).closing,
         come_back=broadcaster.draw_come_back(),
     )
     body: ResponseBody | bytes
     if answer.streams:
-        join = partial(broadcaster.open_stream, last_event_id=last_event_id, key=key)
-        body = _StreamBody(broadcaster, join, scope, max_age)
+        enter = partial(_join, broadcaster, partial(join, last_event_id=last_event_id))
+        silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
+        body = _StreamBody(enter, scope, silence)
     else:
         body = answer.body or _Nothing()
     response = quart.Response(body, answer.status, dict(answer.headers))
@@ -67,23 +68,29 @@ def stream_response(
     return response
 
 
+async def _join(
+    broadcaster: Broadcaster, join: Callable[[], Client], stack: AsyncExitStack
+) -> Client | None:
+    """Register a client until the stack ends, unless the broadcaster was closed meanwhile."""
+    await trio.lowlevel.checkpoint()
+    return None if broadcaster.closed else stack.enter_context(join())
+
+
 @final
 class _StreamBody(ResponseBody):
     """The body of one response; when the client leaves, Quart cancels the task that reads it."""
 
     def __init__(
         self,
-        broadcaster: Broadcaster,
-        join: Callable[[], Client],
+        enter: Callable[[AsyncExitStack], Awaitable[Client | None]],
         scope: Mapping[str, Any],
-        max_age: float,
+        silence: Silence,
     ) -> None:
-        self._broadcaster = broadcaster
-        self._join = join
-        self._silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
+        self._enter = enter
+        self._silence = silence
         self._carried = Carried.of(scope)
         self._door: Door | None = scope.get("extensions", {}).get(EXTENSION)
-        self._exit_stack = ExitStack()
+        self._exit_stack = AsyncExitStack()
         self._client: Client
         self._chunks: Chunks
         self._opened: trio.Event | None = None
@@ -91,15 +98,15 @@ class _StreamBody(ResponseBody):
         self._attention = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
-        await trio.lowlevel.checkpoint()
         # Here and not in the view: a view's response may never be sent.
-        if self._broadcaster.closed:
+        client = await self._enter(self._exit_stack)
+        if client is None:
             return _Nothing()
-        self._client = self._exit_stack.enter_context(self._join())
-        self._carried.add(self._client)
-        self._exit_stack.callback(self._carried.discard, self._client)
-        self._client.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
-        self._chunks = Chunks(self._client)
+        self._client = client
+        self._carried.add(client)
+        self._exit_stack.callback(self._carried.discard, client)
+        client.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
+        self._chunks = Chunks(client)
         return self
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -124,7 +131,7 @@ class _StreamBody(ResponseBody):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self._exit_stack.__exit__(exc_type, exc, traceback):
+        if await self._exit_stack.__aexit__(exc_type, exc, traceback):
             # Ended by force, perhaps amid a send: Quart would add a last chunk, and the client
             # would take a cut event for a clean end.
             if self._door is None:
@@ -158,7 +165,7 @@ class _StreamBody(ResponseBody):
                 except StopAsyncIteration:
                     return self._last_words()
             if trio.current_time() < silence.retire_at:
-                return HEARTBEAT.encode()
+                return self._client.heartbeat().encode()
             silence.retire_at = math.inf
             self._client.leave()
 
