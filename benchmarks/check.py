@@ -28,6 +28,7 @@ from .scenarios import (
     restart,
     stalled,
     thousands,
+    topics,
     unruly,
 )
 from .scenarios.finding import Finding
@@ -45,6 +46,7 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "restart": restart.check,
     "replay": replay.check,
     "endless": endless.check,
+    "topics": topics.check,
     "dead_peer": dead_peer.check,
 }
 

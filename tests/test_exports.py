@@ -98,8 +98,10 @@ def test_the_public_names_are_these() -> None:
         "Broadcaster",
         "BroadcasterStatistics",
         "RESET_EVENT",
+        "RegisteredEvent",
         "ServerSentEvent",
         "Subscription",
+        "producer_app",
         "sse_app",
         "sse_route",
     }

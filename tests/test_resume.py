@@ -303,7 +303,7 @@ def test_what_is_kept_for_those_who_come_back_is_bounded() -> None:
                 ServerSentEvent("tick", f"{number} {'x' * 10_000}", id=history.next_id), None
             )
             if number % 50 == 0:
-                history.wire_from(max(0, number - 100))
+                history.wire_from(max(0, number - 100), frozenset())
         held, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

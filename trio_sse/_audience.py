@@ -44,8 +44,6 @@ class Audience:
 
     def __init__(self, client: Client, add: Callable[[Self], None]) -> None:
         self.topics = client.topics
-        #: How many events had been broadcast when there was last one for the followers.
-        self.position = 0
         #: When a round last went on.
         self.written_at = -math.inf
         self._registry = client.registry
@@ -85,7 +83,6 @@ class Audience:
 
     def offer(self, event: ServerSentEvent) -> None:  # Nobody in here is behind.
         """Queue an event for all; if there is no room for it, write what is before it now."""
-        self.position = self._registry.position
         self._events.append(event)
         while len(self._events) > self._size:
             self._write_round(len(self._due))

@@ -253,9 +253,8 @@ class Broadcaster(trio.abc.AsyncResource):
         message = ServerSentEvent(event, text, id=self._history and self._history.next_id)
         if self._history is not None:
             self._history.append(message, topic)
-        self._clients.position += 1
-        self._clients.last_id = message.id
-        behind = [recipient.offer(message) for recipient in self._clients.recipients(topic)]
+        recipients = self._clients.advance(message.id, topic)
+        behind = [recipient.offer(message) for recipient in recipients]
         for client in behind:
             if client is not None:
                 self._prune(client)

@@ -7,7 +7,7 @@ neither events nor what becomes of them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import final
 
 from ._groups import Groups
@@ -23,6 +23,9 @@ class Clients:
         #: How many events were broadcast, and the id of the last of them, if it has one.
         self.position = 0
         self.last_id: str | None = None
+        #: As of the last event for all, and of the last of each topic that somebody listens to.
+        self._position_of_all = 0
+        self._positions: dict[str, int] = {}
         self._clients: dict[Client, None] = {}
         self._recipients: dict[Recipient, None] = {}
         self._topics = Groups[Recipient]()
@@ -45,6 +48,7 @@ class Clients:
             self._clients.clear()
             self._recipients.clear()
             self._topics = Groups[Recipient]()
+            self._positions.clear()
             self._keys = Groups[Client]()
 
     def add(self, client: Client) -> None:
@@ -62,9 +66,21 @@ class Clients:
         self.dismiss(client)
         self._keys.discard(client.key, client)
 
-    def recipients(self, topic: str | None) -> Sequence[Recipient]:
-        """Return to whom the next event of a topic goes, as of now; without one it is to all."""
-        return tuple(self._recipients) if topic is None else self._topics.members(topic)
+    def advance(self, event_id: str | None, topic: str | None) -> Sequence[Recipient]:
+        """Count an event; return to whom it goes: those of its topic, or all if it has none."""
+        self.position += 1
+        self.last_id = event_id
+        if topic is None:
+            self._position_of_all = self.position
+            return tuple(self._recipients)
+        recipients = self._topics.members(topic)
+        if recipients:
+            self._positions[topic] = self.position
+        return recipients
+
+    def position_of(self, topics: Iterable[str]) -> int:
+        """Return the position of the last event that clients of these topics got."""
+        return max(self._position_of_all, *(self._positions.get(topic, 0) for topic in topics), 0)
 
     def enlist(self, recipient: Recipient) -> None:
         """Send events to a recipient from now on."""
@@ -77,6 +93,8 @@ class Clients:
         self._recipients.pop(recipient, None)
         for topic in recipient.topics:
             self._topics.discard(topic, recipient)
+            if not self._topics.count(topic):
+                self._positions.pop(topic, None)
 
     def of(self, key: Hashable) -> Sequence[Client]:
         """Return the clients of a key, as of now."""

@@ -140,10 +140,9 @@ class DirectStream:
         if (audience := self._audience) is not None:
             self._audience = None
             self._silence.written_at = max(self._silence.written_at, audience.written_at)
-            self._client.position = max(self._client.position, audience.position)
             self._client.registry.enlist(self._client)
             for event in audience.leave(self):
-                self._client.queue(event)
+                self._client.offer(event)
 
     def end(self) -> None:
         """Come to the end once all that is queued is written."""
@@ -184,10 +183,8 @@ class DirectStream:
     def beat(self) -> float:
         """Write a heartbeat if it is due and nothing is on its way; see `Silence.watch`."""
         now = trio.current_time()
-        if self._audience is not None:
-            if self._audience.written_at + self._silence.interval > now:
-                return self._audience.written_at
-            self._client.position = max(self._client.position, self._audience.position)
+        if self._audience is not None and self._audience.written_at + self._silence.interval > now:
+            return self._audience.written_at
         if not (self._full or self._queued):
             self._silence.written_at = now
             self.write(self._client.heartbeat().encode())
@@ -226,9 +223,9 @@ class DirectStream:
         elif self._ended:
             self._call_for_attention()
         elif self._audience is None:
-            self._client.registry.dismiss(self._client)
             self._audience = self._door.writer.audience(self._client)
             self._audience.join(self)
+            self._client.registry.dismiss(self._client)
 
     def _stand_aside(self) -> None:
         self.reclaim()

@@ -92,6 +92,10 @@ class _Alone:
     position: Final = 0
     last_id: Final = None
 
+    def position_of(self, topics: frozenset[str]) -> int:
+        """Return that nothing is broadcast."""
+        return self.position
+
     def __init__(self) -> None:
         #: The client, or on the direct way its audience.
         self.recipient: Recipient

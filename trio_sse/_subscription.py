@@ -151,6 +151,10 @@ class Registry(Protocol):
         """The id of the last of them, if it has one."""
         ...
 
+    def position_of(self, topics: frozenset[str]) -> int:
+        """Return how many had been broadcast with the last that clients of these topics got."""
+        ...
+
     def release(self, client: Client) -> None:
         """Send nothing more to a client."""
         ...
@@ -226,7 +230,7 @@ class Client(Subscription):
         self.drain_timeout = math.inf
         #: What it gets, besides the events without a topic.
         self.topics = topics
-        #: How many events had been broadcast when it was last told an id.
+        #: How many events had been broadcast when it was last told an id, but for events' own.
         self.position = registry.position
         #: Whose client it is, for limits and to be disconnected by.
         self.key = key
@@ -255,23 +259,16 @@ class Client(Subscription):
 
     def offer(self, event: ServerSentEvent) -> Client | None:
         """See `Recipient.offer`."""
-        if not self.queue(event):
-            return self
-        self.position = self.registry.position
-        return None
-
-    def queue(self, event: ServerSentEvent) -> bool:
-        """Put an event into the channel; tell whether there is room for it."""
         try:
             self._send.send_nowait(event)
         except trio.WouldBlock:
             if self.waker is None or not self.waker.relieve():
-                return False
+                return self
             self._send.send_nowait(event)
         self._given += 1
         if self.waker is not None:
             self.waker.notify()
-        return True
+        return None
 
     def end(self, *, pruned: bool = False) -> None:
         """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
@@ -307,7 +304,8 @@ class Client(Subscription):
 
     def heartbeat(self) -> ServerSentEvent:
         """Return a heartbeat; with the current id, if that has moved since one was told."""
-        if self.position == self.registry.position or self.registry.last_id is None:
+        registry, told = self.registry, self.position
+        self.position = registry.position
+        if registry.position in (told, registry.position_of(self.topics)):
             return HEARTBEAT
-        self.position = self.registry.position
-        return attrs.evolve(HEARTBEAT, id=self.registry.last_id)
+        return attrs.evolve(HEARTBEAT, id=registry.last_id)

@@ -22,9 +22,14 @@ from ._broadcaster import Broadcaster
 from ._carried import Carried
 from ._chunks import Chunks
 from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
-from ._heartbeat import Silence, retirement
+from ._heartbeat import Silence, come_back, retirement
 from ._negotiation import negotiate, read_last_event_id
+from ._options import check_interval
+from ._producer import Source, produce
 from ._subscription import Client
+
+#: Enters what a response is about into its stack, and returns the client; `None` if it is over.
+_Enter = Callable[[AsyncExitStack], Awaitable[Client | None]]
 
 
 def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
@@ -45,27 +50,57 @@ def stream_response(
     admitted: bool,
     max_age: float,
 ) -> quart.Response:
-    """Return the answer to a request: an endless stream, unless negotiation says otherwise."""
+    """Return the answer to a request: what is broadcast, unless negotiation says otherwise."""
+    enter = partial(_join, broadcaster, partial(join, last_event_id=_last_event_id(request)))
+    silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
+    come_back = broadcaster.draw_come_back()
+    return _respond(request, enter, silence, admitted=admitted, come_back=come_back)
+
+
+def producer_response(
+    request: quart.Request, source: Source, *, heartbeat_interval: float | None = 15.0
+) -> quart.Response:
+    """Return the response of a Quart-Trio route: what is produced for this one client.
+
+    Args:
+        request: The request, `quart.request`.
+        source: What produces, as for `trio_sse.producer_app`.
+        heartbeat_interval: As for `trio_sse.producer_app`.
+
+    Raises:
+        ValueError: If `heartbeat_interval` is not greater than 0.
+    """
+    silence = Silence(check_interval(heartbeat_interval))
+    enter = partial(_produce, source)
+    return _respond(request, enter, silence, admitted=True, come_back=come_back())
+
+
+def _respond(
+    request: quart.Request,
+    enter: _Enter,
+    silence: Silence,
+    *,
+    admitted: bool,
+    come_back: float,
+) -> quart.Response:
     scope = cast("Mapping[str, Any]", request.scope)
-    last_event_id = read_last_event_id(scope["headers"], scope["query_string"])
     answer = negotiate(
         request.method,
         request.headers.getlist("accept"),
-        last_event_id,
+        _last_event_id(request),
         admitted=admitted and not Carried.of(scope).closing,
-        come_back=broadcaster.draw_come_back(),
+        come_back=come_back,
     )
-    body: ResponseBody | bytes
-    if answer.streams:
-        enter = partial(_join, broadcaster, partial(join, last_event_id=last_event_id))
-        silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
-        body = _StreamBody(enter, scope, silence)
-    else:
-        body = answer.body or _Nothing()
+    body = _StreamBody(enter, scope, silence) if answer.streams else answer.body or _Nothing()
     response = quart.Response(body, answer.status, dict(answer.headers))
     # Quart would cut the stream after RESPONSE_TIMEOUT, 60 seconds by default.
     response.timeout = None
     return response
+
+
+def _last_event_id(request: quart.Request) -> str | None:
+    scope = cast("Mapping[str, Any]", request.scope)
+    return read_last_event_id(scope["headers"], scope["query_string"])
 
 
 async def _join(
@@ -76,13 +111,18 @@ async def _join(
     return None if broadcaster.closed else stack.enter_context(join())
 
 
+async def _produce(source: Source, stack: AsyncExitStack) -> Client | None:
+    """Let a source produce for a client until the stack ends."""
+    return await stack.enter_async_context(produce(source))
+
+
 @final
 class _StreamBody(ResponseBody):
     """The body of one response; when the client leaves, Quart cancels the task that reads it."""
 
     def __init__(
         self,
-        enter: Callable[[AsyncExitStack], Awaitable[Client | None]],
+        enter: _Enter,
         scope: Mapping[str, Any],
         silence: Silence,
     ) -> None:
