@@ -20,7 +20,7 @@ ROOMS: Final = {path.stem: ast.parse(path.read_text("utf-8")) for path in ROOT.g
 #: Each room may import only rooms named before it.
 ORDER: Final = (
     *("_event", "_history", "_home", "_groups", "_options", "_negotiation", "_heartbeat", "_head"),
-    *("_registered_event", "_subscription", "_clients", "_broadcaster", "_route"),
+    *("_event_types", "_subscription", "_client", "_clients", "_broadcaster", "_route"),
     *(
         "_chunks",
         "_audience",

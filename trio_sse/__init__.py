@@ -2,20 +2,21 @@
 
 # The layering. Imports run downwards only, and a test holds the files to it:
 #
-#   __main__ → _cli → hypercorn, _asgi → _delivery → _subscription → _event
-#                         _asgi, _route → _broadcaster → _subscription, _history → _event
-#                                 _asgi → _negotiation → _event
+#   __main__ → _cli → hypercorn, _asgi → _delivery → _direct → _writer → _audience → _subscription
+#         _producer → _asgi, _route → _broadcaster → _clients, _history, _event_types
+#                             _asgi → _negotiation, _head
+#                                                          _subscription, _history → _event
 #
 # quart, hypercorn and testing need an extra each. They never import each other, and nothing above
 # imports them, but for Broadcaster.stream and sse_route, when they are called.
 
 from ._asgi import sse_app as sse_app
-from ._broadcaster import RESET_EVENT as RESET_EVENT
 from ._broadcaster import Broadcaster as Broadcaster
 from ._broadcaster import BroadcasterStatistics as BroadcasterStatistics
 from ._event import ServerSentEvent as ServerSentEvent
+from ._event_types import RESET_EVENT as RESET_EVENT
+from ._event_types import RegisteredEvent as RegisteredEvent
 from ._producer import producer_app as producer_app
-from ._registered_event import RegisteredEvent as RegisteredEvent
 from ._route import sse_route as sse_route
 from ._subscription import Subscription as Subscription
 

@@ -13,12 +13,12 @@ from typing import final
 
 from ._broadcaster import Broadcaster, Snapshot
 from ._carried import Carried
+from ._client import Client
 from ._delivery import Delivery, Message, Receive, Scope, Send
 from ._head import Head, Headers
 from ._heartbeat import Silence, retirement
 from ._negotiation import negotiate, read_last_event_id
 from ._options import check_limit, check_seconds, check_topics
-from ._subscription import Client
 
 
 def sse_app(

@@ -19,8 +19,8 @@ from typing import Protocol, Self, final
 import trio
 
 from ._chunks import MAX_CHUNK
+from ._client import Client
 from ._event import ServerSentEvent
-from ._subscription import Client
 
 
 class Follower(Protocol):

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import reprlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, final, overload
@@ -21,8 +20,10 @@ import msgspec
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._client import Client
 from ._clients import Clients
 from ._event import END_ID, ServerSentEvent
+from ._event_types import RESET_EVENT, EventTypes, RegisteredEvent
 from ._heartbeat import come_back
 from ._history import History
 from ._options import (
@@ -34,19 +35,10 @@ from ._options import (
     check_topic,
     check_topics,
 )
-from ._registered_event import RegisteredEvent, check_payload_type
-from ._subscription import Client, Subscription
+from ._subscription import Subscription
 
 if TYPE_CHECKING:
     import quart
-
-#: The event type that tells a client that events may have been missed; only the broadcaster sends
-#: it.
-RESET_EVENT: Final = "stream-reset"
-
-#: Types that a browser's EventSource dispatches itself: a listener could not tell ours from its
-#: own.
-_BROWSER_EVENTS: Final = frozenset({"error", "open"})
 
 #: The last block of a stream whose client shall not come back: it is asked for by this id, and
 #: refused.
@@ -135,13 +127,11 @@ class Broadcaster(trio.abc.AsyncResource):
         if reconnection_time is not None:
             check_range("reconnection_time", reconnection_time)
         self._buffer_size = buffer_size
-        self._strict = strict
         self._heartbeat_interval = check_interval(heartbeat_interval)
         self._history = History(history_size) if history_size else None
         self._max_clients = max_clients
         self._reconnection_time = reconnection_time
-        self._dumps = dumps
-        self._events: dict[str, RegisteredEvent[Any]] = {}
+        self._event_types = EventTypes(strict=strict, dumps=dumps)
         self._clients = Clients()
         self._streams: set[Client] = set()
         self._stream_ended = trio.lowlevel.ParkingLot()
@@ -151,7 +141,7 @@ class Broadcaster(trio.abc.AsyncResource):
     @property
     def event_types(self) -> frozenset[str]:
         """The registered event types."""
-        return frozenset(self._events)
+        return self._event_types.names
 
     @property
     def client_count(self) -> int:
@@ -205,22 +195,7 @@ class Broadcaster(trio.abc.AsyncResource):
                 payload type.
             TypeError: If msgspec cannot tell what fits the payload type.
         """
-        _check_not_reserved(name)
-        if self._strict and name in _BROWSER_EVENTS:
-            raise ValueError(
-                f"{name!r} is an event that EventSource dispatches itself, so a listener could not "
-                "tell them apart; choose another name"
-            )
-        if payload_type is not None:
-            check_payload_type(payload_type)
-        new = RegisteredEvent[Any](ServerSentEvent(name).event, payload_type, self.broadcast)
-        event = self._events.setdefault(name, new)
-        if event.payload_type != payload_type:
-            raise ValueError(
-                f"event type {name!r} is registered with payload type {event.payload_type!r}, not "
-                f"{payload_type!r}; choose another name"
-            )
-        return event
+        return self._event_types.register(RegisteredEvent[Any](name, payload_type, self.broadcast))
 
     @enable_ki_protection
     def broadcast(self, event: str, data: object, *, topic: str | None = None) -> None:
@@ -248,7 +223,7 @@ class Broadcaster(trio.abc.AsyncResource):
         self._check_open()
         if topic is not None:
             check_topic(topic)
-        text = self._serialise(event, data)
+        text = self._event_types.serialise(event, data)
         self._clients.check_home()
         message = ServerSentEvent(event, text, id=self._history and self._history.next_id)
         if self._history is not None:
@@ -456,7 +431,8 @@ class Broadcaster(trio.abc.AsyncResource):
     def _encode_snapshot(self, snapshot: Snapshot | None) -> list[bytes]:
         pairs = snapshot() if snapshot is not None else ()
         return [
-            ServerSentEvent(event, self._serialise(event, data)).encode() for event, data in pairs
+            ServerSentEvent(event, self._event_types.serialise(event, data)).encode()
+            for event, data in pairs
         ]
 
     def _register(
@@ -465,29 +441,6 @@ class Broadcaster(trio.abc.AsyncResource):
         client = Client(self._buffer_size, self._clients, self._end_stream, backlog, topics, key)
         self._clients.add(client)
         return client
-
-    def _serialise(self, event: str, data: object) -> str:
-        """Return the data of an event as text, if both may be sent."""
-        _check_not_reserved(event)
-        if self._strict:
-            data = self._find(event).convert(data)
-        encoded = data if isinstance(data, str | bytes) else self._dumps(data)
-        if isinstance(encoded, str):
-            return encoded
-        try:
-            return str(encoded, "utf-8")
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"data must be UTF-8, got {reprlib.repr(encoded)}; decode it, or send it as base64"
-            ) from error
-
-    def _find(self, event: str) -> RegisteredEvent[Any]:
-        if event not in self._events:
-            raise ValueError(
-                f"event type {event!r} is not registered; call register_event({event!r}) first, or "
-                f"make the broadcaster with strict=False (registered: {sorted(self._events)})"
-            )
-        return self._events[event]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -504,8 +457,3 @@ class Broadcaster(trio.abc.AsyncResource):
     def _end_stream(self, client: Client) -> None:
         self._streams.discard(client)
         self._stream_ended.unpark_all()
-
-
-def _check_not_reserved(event: str) -> None:
-    if event == RESET_EVENT:
-        raise ValueError(f"{RESET_EVENT!r} is sent by the broadcaster itself; choose another name")

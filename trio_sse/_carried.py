@@ -12,7 +12,7 @@ from typing import Any, Final, final
 
 import trio
 
-from ._subscription import Client
+from ._client import Client
 
 _EXTENSION: Final = "trio_sse.carried"
 

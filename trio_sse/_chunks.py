@@ -9,7 +9,7 @@ from typing import Final, Self, final
 
 import trio
 
-from ._subscription import Client
+from ._client import Client
 
 #: Bytes: large enough that a burst costs few writes, small enough that what is in flight is
 #: bounded.

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from typing import final
 
+from ._client import Client, Recipient
 from ._groups import Groups
 from ._home import HomeRun
-from ._subscription import Client, Recipient
 
 
 @final

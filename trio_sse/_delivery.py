@@ -19,9 +19,9 @@ from typing import Any, Final, final
 import trio
 
 from ._chunks import Chunks
+from ._client import Client
 from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
 from ._heartbeat import Silence
-from ._subscription import Client
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

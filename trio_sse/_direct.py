@@ -16,8 +16,8 @@ import trio
 
 from ._audience import Audience
 from ._chunks import Chunks
+from ._client import Client
 from ._heartbeat import Silence
-from ._subscription import Client
 from ._writer import Writer
 
 #: The ASGI extension under which a server offers a door.

@@ -15,12 +15,12 @@ import trio
 
 from ._asgi import begin
 from ._carried import Carried
+from ._client import Client, Recipient
 from ._delivery import Delivery, Receive, Scope, Send
 from ._event import ServerSentEvent
 from ._head import Head, Headers
 from ._heartbeat import Silence, come_back
 from ._options import check_interval
-from ._subscription import Client, Recipient
 
 Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
 

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import trio
 
 from ._audience import Audience
-from ._subscription import Client, Registry
+from ._client import Client, Registry
 
 #: How many clients are written to before other tasks get their turn: some two milliseconds.
 _TURN: Final = 128
