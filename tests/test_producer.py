@@ -16,7 +16,7 @@ from trio_sse import ServerSentEvent, producer_app
 from trio_sse._carried import Carried
 from trio_sse._writer import Writer
 from trio_sse.quart import producer_response
-from trio_sse.testing import open_event_stream
+from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import App, Message, Receive, Send, with_scope
 from .test_direct import FakeDoor, behind
@@ -34,6 +34,7 @@ def quart_route(source: Source, heartbeat_interval: float | None = 15.0) -> App:
     app = QuartTrio(__name__)
 
     async def events() -> quart.Response:
+        await trio.lowlevel.checkpoint()
         return producer_response(quart.request, source, heartbeat_interval=heartbeat_interval)
 
     app.add_url_rule("/events", view_func=events)
@@ -98,13 +99,14 @@ async def test_the_producer_is_cancelled_when_the_client_leaves(
 
 async def test_a_producer_that_fails_leaves_a_cut_and_its_error(way: Callable[..., App]) -> None:
     job = Job(3)
+    streams: list[EventStream] = []
     with pytest.RaisesGroup(ArithmeticError, flatten_subgroups=True, allow_unwrapped=True):
         async with trio.open_nursery() as nursery:
-            stream = await open_event_stream(nursery, way(job.run()))
+            streams.append(await open_event_stream(nursery, way(job.run())))
             await wait_all_tasks_blocked()
             job.fails = True
             job.go_on.set()
-    assert (stream.raw_bytes, stream.complete) == (wire(3), False)
+    assert [(stream.raw_bytes, stream.complete) for stream in streams] == [(wire(3), False)]
 
 
 async def test_a_stream_that_is_cancelled_is_a_cut(way: Callable[..., App]) -> None:

@@ -89,16 +89,15 @@ class ProducerApp:
 class _Alone:
     """The registry of a client that has a producer of its own."""
 
-    position: Final = 0
-    last_id: Final = None
+    def __init__(self) -> None:
+        self.position = 0
+        self.last_id: str | None = None
+        #: The client, or on the direct way its audience.
+        self.recipient: Recipient
 
     def position_of(self, topics: frozenset[str]) -> int:
         """Return that nothing is broadcast."""
         return self.position
-
-    def __init__(self) -> None:
-        #: The client, or on the direct way its audience.
-        self.recipient: Recipient
 
     def release(self, client: Client) -> None:
         """Nobody else knows the client."""
@@ -114,13 +113,13 @@ class _Alone:
 @asynccontextmanager
 async def produce(source: Source) -> AsyncGenerator[Client]:
     """Let a source produce for a client, until one of them ends."""
-    async with source as events, trio.open_nursery() as nursery:
-        registry = _Alone()
-        with Client(_AHEAD, registry, _forget, (), frozenset(), None) as client:
-            registry.enlist(client)
+    registry = _Alone()
+    with Client(_AHEAD, registry, _forget, (), frozenset(), None) as client:
+        registry.enlist(client)
+        async with source as events, trio.open_nursery() as nursery:
             nursery.start_soon(_feed, events, client, registry)
             yield client
-        nursery.cancel_scope.cancel("the client has left")
+            nursery.cancel_scope.cancel("the client has left")
 
 
 async def _feed(

@@ -34,8 +34,8 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         self._backlog = [*backlog][::-1]
         self._pruned = False
         #: How many events were ever put in here, and taken.
-        self._given = len(self._backlog)
-        self._taken = 0
+        self._given: int = len(self._backlog)
+        self._taken: int = 0
         self._awaited: list[tuple[int, trio.Event]] = []
 
     async def receive(self) -> ServerSentEvent:
