@@ -171,7 +171,8 @@ class _StreamBody(ResponseBody):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if await self._exit_stack.__aexit__(exc_type, exc, traceback):
+        # What is left here is cancelled first, and so comes to its end.
+        if await self._exit_stack.__aexit__(exc_type, exc, traceback):  # noqa: ASYNC102
             # Ended by force, perhaps amid a send: Quart would add a last chunk, and the client
             # would take a cut event for a clean end.
             if self._door is None:
