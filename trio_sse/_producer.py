@@ -37,7 +37,9 @@ def producer_app(
     It is for one request: return it from a Starlette route, or await it from an application of
     yours. The source is entered when the response begins, and left, which cancels what is in it,
     when the client leaves. It is never far ahead of a client that reads slowly. When its channel
-    ends, the stream ends cleanly; if it fails, or is cancelled, the client sees a cut.
+    ends, the stream ends cleanly; if it fails, or is cancelled, the client sees a cut. A browser's
+    EventSource reconnects after either, unless the last event has the id ``end``: the request that
+    names it is answered 204, at which a browser stops.
 
     Args:
         source: A context manager that gives a channel, as what `trio.as_safe_channel` decorates.

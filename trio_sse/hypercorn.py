@@ -49,7 +49,7 @@ async def serve(
     config: Config,
     *,
     write_timeout: float = 30.0,
-    shutdown_trigger: Callable[[], Awaitable[None]] | None = None,
+    shutdown_trigger: Callable[[], Awaitable[object]] | None = None,
     task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve an ASGI application until the trigger returns, as `hypercorn.trio.serve` does.
@@ -114,7 +114,7 @@ class _Server:
         self._all_gone = trio.lowlevel.ParkingLot()
 
     async def run(
-        self, listeners: list[_Listener], shutdown_trigger: Callable[[], Awaitable[None]]
+        self, listeners: list[_Listener], shutdown_trigger: Callable[[], Awaitable[object]]
     ) -> None:
         """Accept until the trigger returns; then give connections their time, and end them."""
         async with trio.open_nursery() as connections:
@@ -170,7 +170,7 @@ class _Server:
                 connection.abort()
 
 
-async def _cancel_after(wait: Callable[[], Awaitable[None]], scope: trio.CancelScope) -> None:
+async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.CancelScope) -> None:
     await wait()
     scope.cancel("shutdown")
 
