@@ -97,6 +97,11 @@ class Audience:
             self._wait()
         return written
 
+    @property
+    def has_events(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._events)
+
     def _is_empty(self) -> bool:
         return not (self._due or self._done or self._early)
 

@@ -185,7 +185,8 @@ class Broadcaster(trio.abc.AsyncResource):
             name: The event type that browsers listen for.
             payload_type: What its payloads must be, in strict mode: a dataclass, attrs class,
                 Struct, TypedDict, NamedTuple, or any other type that msgspec knows. What msgspec
-                can convert to it is sent converted. Classes that it does not know are checked by
+                can convert to it is sent converted; an instance is sent as it is, since a type
+                checker has looked at its fields. Classes that msgspec does not know are checked by
                 `isinstance`, and need a `dumps` that does. `None` for whatever there is.
 
         Raises:

@@ -198,6 +198,8 @@ class Client(Subscription):
 
     def heartbeat(self) -> ServerSentEvent:
         """Return a heartbeat; with the current id, if that has moved since one was told."""
+        if self.queued or self.ended:  # An id must not be told before the events it covers.
+            return HEARTBEAT
         registry, told = self.registry, self.position
         self.position = registry.position
         if registry.position in (told, registry.position_of(self.topics)):

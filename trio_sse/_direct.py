@@ -183,9 +183,10 @@ class DirectStream:
     def beat(self) -> float:
         """Write a heartbeat if it is due and nothing is on its way; see `Silence.watch`."""
         now = trio.current_time()
-        if self._audience is not None and self._audience.written_at + self._silence.interval > now:
-            return self._audience.written_at
-        if not (self._full or self._queued):
+        audience = self._audience
+        if audience is not None and audience.written_at + self._silence.interval > now:
+            return audience.written_at
+        if not (self._full or self._queued or (audience is not None and audience.has_events)):
             self._silence.written_at = now
             self.write(self._client.heartbeat().encode())
         return now

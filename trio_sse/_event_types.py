@@ -7,9 +7,10 @@ wire.
 
 from __future__ import annotations
 
+import dataclasses
 import reprlib
-from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar, final
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Generic, Protocol, TypeVar, cast, final
 
 import attrs
 import msgspec
@@ -58,7 +59,7 @@ class RegisteredEvent(Generic[_Payload]):
         if self.payload_type is None:
             return payload
         try:
-            return msgspec.convert(payload, self.payload_type)
+            converted: object = msgspec.convert(payload, self.payload_type)
         except msgspec.ValidationError as error:
             if _is_of_subclass(payload, self.payload_type):
                 return payload
@@ -66,6 +67,9 @@ class RegisteredEvent(Generic[_Payload]):
                 f"payload of event {self.name!r} does not fit {_name(self.payload_type)}: {error}; "
                 f"got {reprlib.repr(payload)}"
             ) from error
+        if converted is not payload:
+            _set_defaults(converted)
+        return converted
 
 
 @final
@@ -168,6 +172,35 @@ def _is_of_subclass(payload: object, payload_type: object) -> bool:
         and payload_type.__module__ != "builtins"
         and payload_type in type(payload).__mro__
     )
+
+
+def _set_defaults(value: object) -> None:
+    """Give dataclass instances, however deep, the defaults that they have from their class.
+
+    That is where msgspec's conversion leaves them, and its encoder does not look there.
+    """
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            if hasattr(value, field.name):
+                object.__setattr__(value, field.name, getattr(value, field.name))
+    for part in _parts(value):
+        _set_defaults(part)
+
+
+def _parts(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return cast("dict[object, object]", value).values()
+    if isinstance(value, list | tuple | set | frozenset):
+        return cast("Iterable[object]", value)
+    return [getattr(value, name, None) for name in _field_names(value)]
+
+
+def _field_names(value: object) -> Iterable[str]:
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    if dataclasses.is_dataclass(value):
+        return [field.name for field in dataclasses.fields(value)]
+    return [field.name for field in attrs.fields(type(value))] if attrs.has(type(value)) else ()
 
 
 def _name(payload_type: object) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
 
 def check_count(name: str, value: object, *, at_least: int) -> None:
@@ -38,14 +39,14 @@ def check_topic(topic: object) -> None:
         raise TypeError(f"a topic must be a str, got {topic!r}")
 
 
-def check_topics(topics: Iterable[str]) -> frozenset[str]:
+def check_topics(topics: object) -> frozenset[str]:
     """Return the topics as a set; refuse one `str`, whose letters would be taken for topics."""
-    if isinstance(topics, str):
+    if isinstance(topics, str) or not isinstance(topics, Iterable):
         raise TypeError(f"topics must be a collection of str, got {topics!r}; write [{topics!r}]")
-    names = frozenset(topics)
+    names = [*cast("Iterable[str]", topics)]
     for name in names:
         check_topic(name)
-    return names
+    return frozenset(names)
 
 
 def check_interval(heartbeat_interval: float | None) -> float:

@@ -68,11 +68,8 @@ async def logout() -> tuple[str, int]:
 
 async def main() -> None:
     with trio.open_signal_receiver(signal.SIGINT) as signals:
-
-        async def interrupted() -> None:
-            await anext(signals)
-
-        await serve(app, Config(), shutdown_trigger=interrupted)  # ends every stream, then itself
+        stop = signals.__anext__
+        await serve(app, Config(), shutdown_trigger=stop)  # ends every stream, then itself
 
 
 trio.run(main)
