@@ -1,15 +1,17 @@
 """Nothing lost, nothing twice: whatever happens, a client that comes back has seen every event.
 
 Hypothesis makes up what happens; `model.World` lets it happen, all in virtual time, and checks each
-block that arrives: events are those that were broadcast, in order and without a gap, unless a
-``stream-reset`` says so, and it says so only where it must. If the story of a failure takes too
-long to be made short: ``pytest -o faulthandler_timeout=0``.
+block that arrives: events are those that were broadcast, of the client's topics and of none, in
+order and without a gap, unless a ``stream-reset`` says so, and it says so only where it must; the
+snapshot is the state as of then. If the story of a failure takes too long to be made short:
+``pytest -o faulthandler_timeout=0``.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import cycle, islice
 from typing import Any, Final
 
 import attrs
@@ -20,19 +22,22 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from .conftest import THOROUGH
-from .model import DOORS, END, Step, World
+from .model import Step, World
+from .model_doors import DOORS
+from .model_life import END, Page
 
 READERS: Final = 3
 
 #: CI looks at more, in tests of their own: each must end before it is taken for one that hangs.
-ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 60)
+ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 80)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def short_turns() -> Iterator[None]:
-    """Let the writer write to one client at a time, so that something happens amid its rounds."""
+def small() -> Iterator[None]:
+    """Let things happen amid the writer's rounds, and few events be enough for all there is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trio_sse._writer._TURN", 1)
+        patch.setattr("trio_sse._history._BLOCK", 2)
         yield
 
 
@@ -55,11 +60,14 @@ LIES: Final = (
 
 @attrs.frozen
 class Broadcast:
+    """Some events, of the topics in turn."""
+
     count: int
-    size: int = 0
+    topics: tuple[str | None, ...]
+    size: int
 
     async def happen(self, world: World) -> None:
-        world.broadcast(self.count, self.size)
+        world.broadcast(islice(cycle(self.topics), self.count), self.size)
 
 
 @attrs.frozen
@@ -172,6 +180,20 @@ class Wait:
         await world.wait(self.seconds)
 
 
+@attrs.frozen
+class Meanwhile:
+    """Time goes on, and something happens in the moment in which, perhaps, heartbeats are due."""
+
+    seconds: int
+    steps: list[Step]
+
+    async def happen(self, world: World) -> None:
+        world.broadcast([None], 0)  # Those who take it all have been silent for as long.
+        await world.sleep(self.seconds)
+        for step in self.steps:
+            await step.happen(world)
+
+
 def weighed(*kinds: tuple[int, st.SearchStrategy[Any]]) -> st.SearchStrategy[Any]:
     """Draw from one of some strategies, each as often as it weighs (`|` knows no weights)."""
     return st.sampled_from([kind for weight, kind in kinds for _ in range(weight)]).flatmap(
@@ -184,10 +206,21 @@ cuts = weighed((3, st.just(0)), (3, st.integers(1, 100)), (1, st.integers(1, 90_
 sizes = st.sampled_from([0, 0, 0, 40_000])
 garbage = st.binary(max_size=20).map(lambda sent: sent.translate(None, b"\r\n\0"))
 lies = weighed((9, st.sampled_from(LIES)), (1, garbage), (1, garbage.map(lambda sent: sent * 999)))
+pages = st.builds(
+    Page,
+    topics=st.sampled_from(["", "a", "a", "b", "ab", "abc"]).map(frozenset),
+    snapshot=st.booleans(),
+    door=st.sampled_from(DOORS),
+)
+topics = st.sampled_from(
+    [(None,), (None,), ("a",), ("b",), ("a", "b"), ("a", "c"), ("b", None, "c"), ("c", "a", "b")]
+)
+broadcasts = st.builds(Broadcast, st.sampled_from([1, 2, 3, 5, 12]), topics, sizes)
+disconnects = st.builds(Disconnect, readers, st.booleans())
 steps: st.SearchStrategy[Step] = weighed(
     (5, st.just(Settle())),
     (2, st.builds(GoOn, st.integers(1, 20))),
-    (5, st.builds(Broadcast, st.sampled_from([1, 2, 3, 5, 12]), sizes)),
+    (5, broadcasts),
     (
         7,
         st.builds(
@@ -196,7 +229,7 @@ steps: st.SearchStrategy[Step] = weighed(
             rested=st.sampled_from([True, True, True, False]),
             door=st.sampled_from(DOORS),
             cut=cuts,
-            missing=st.builds(Broadcast, st.integers(0, 5), sizes),
+            missing=st.builds(Broadcast, st.integers(0, 5), topics, sizes),
             lie=weighed((7, st.none()), (1, lies)),
             way=st.sampled_from(WAYS),
         ),
@@ -205,7 +238,15 @@ steps: st.SearchStrategy[Step] = weighed(
     (2, st.builds(Stall, readers)),
     (2, st.builds(Resume, readers)),
     (2, st.builds(Wait, st.sampled_from([1, 16, 40]))),
-    (1, st.builds(Disconnect, readers, st.booleans())),
+    (
+        2,
+        st.builds(
+            Meanwhile,
+            seconds=st.sampled_from([15, 30]),
+            steps=st.lists(weighed((2, broadcasts), (1, disconnects)), min_size=1, max_size=3),
+        ),
+    ),
+    (1, disconnects),
     (1, st.sampled_from([Close(), Restart(), Restart()])),
 )
 stories = st.lists(steps, max_size=40) | st.lists(steps, min_size=25, max_size=40)
@@ -223,9 +264,9 @@ stories = st.lists(steps, max_size=40) | st.lists(steps, min_size=25, max_size=4
     world=st.builds(
         World,
         buffer_size=st.integers(1, 4),
-        history_size=st.sampled_from([1, 2, 5, 8]),
+        history_size=st.sampled_from([1, 2, 6, 20]),
         reconnection_time=st.sampled_from([None, (1.0, 2.0)]),
-        readers=st.just(READERS),
+        pages=st.lists(pages, min_size=READERS, max_size=READERS),
     ),
     story=stories,
     seed=st.random_module(),  # Of Trio's order of tasks, among others.

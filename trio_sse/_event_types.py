@@ -200,7 +200,8 @@ def _field_names(value: object) -> Iterable[str]:
         return value.__struct_fields__
     if dataclasses.is_dataclass(value):
         return [field.name for field in dataclasses.fields(value)]
-    return [field.name for field in attrs.fields(type(value))] if attrs.has(type(value)) else ()
+    kind = type(value)
+    return [field.name for field in attrs.fields(kind)] if attrs.has(kind) else ()
 
 
 def _name(payload_type: object) -> str:
