@@ -2,8 +2,8 @@
 
     python -m benchmarks.topics
 
-In memory, without sockets. Both broadcasters are asked in turns; among the ten thousand the topic is
-another one each time, as it would be. Printed as JSON: the medians, in seconds.
+In memory, without sockets. Both broadcasters are asked in turns; among the ten thousand the topic
+is another one each time, as it would be. Printed as JSON: the medians, in seconds.
 """
 
 from __future__ import annotations

@@ -210,9 +210,10 @@ class World:
         await self.wait(2)  # A door that stays shut is given up after a second.
         for reader in range(len(self._streams)):
             self.leave(reader)
-        self.broadcast([None, *TOPICS, "a"], 0)
+        self.broadcast([None, *TOPICS], 0)
         for reader, page in enumerate(self._pages):
             self.come(reader, page.door)
+        self.broadcast(["a"], 0)
         await self.wait(16)
         for topic in (None, *TOPICS):
             self.broadcast([topic], 0)

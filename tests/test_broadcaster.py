@@ -197,6 +197,29 @@ async def test_statistics_count_clients_streams_events_and_prunes(nursery: trio.
         statistics.clients = 5  # type: ignore[misc]  # pyright: ignore[reportAttributeAccessIssue]
 
 
+async def test_all_who_are_behind_are_pruned_before_anybody_hears_of_it() -> None:
+    """Else what a logging handler broadcasts could reach one who has just missed an event."""
+    broadcaster = Broadcaster(1, strict=False)
+    seen: list[int] = []
+
+    class Look(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            seen.append(broadcaster.client_count)
+
+    logger, handler = logging.getLogger("trio_sse"), Look()
+    logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)
+    try:
+        with broadcaster.subscribe(), broadcaster.subscribe():
+            broadcaster.broadcast("x", "1")
+            broadcaster.broadcast("x", "2")
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+    assert seen == [0, 0]
+
+
 async def test_a_logging_handler_may_broadcast(caplog: pytest.LogCaptureFixture) -> None:
     """Who shows the log in a browser broadcasts what a prune logs, amid that broadcast."""
     broadcaster = Broadcaster(1, strict=False)

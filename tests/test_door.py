@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import Broadcaster, sse_app
 
 from .conftest import Message, Receive, Send, with_lifespan
 from .hardened import hardened
-from .servers import Response
+from .servers import Response, until
 
 HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -121,3 +124,38 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
     async with hardened(app, write_timeout=30) as served:
         await (await served.http1()).request()
         await done.wait()
+
+
+async def read_until(end: bytes, client: trio.SocketStream) -> None:
+    received = b""
+    with trio.fail_after(5):
+        while end not in received:
+            received += await client.receive_some()
+
+
+async def test_an_app_that_goes_on_after_its_response_leaves_the_next_ones_door_alone() -> None:
+    broadcaster = Broadcaster(strict=False)
+    stream_app = sse_app(broadcaster)
+    go_on, gone = trio.Event(), trio.Event()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        if scope.get("path") != "/":
+            await stream_app(scope, receive, send)
+            return
+        await send({**HEAD, "headers": [(b"content-length", b"2")]})
+        await send(body(b"ok", last=True))
+        await go_on.wait()
+        gone.set()
+
+    async with hardened(app) as served:
+        client = await served.connect()
+        await client.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await read_until(b"ok", client)
+        await client.send_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n")
+        await until(lambda: broadcaster.statistics().clients_direct == 1)
+        go_on.set()
+        await gone.wait()
+        await wait_all_tasks_blocked(0.01)
+        broadcaster.broadcast("x", "for you")
+        await read_until(b"for you", client)
+        assert broadcaster.statistics().clients_direct == 1

@@ -20,18 +20,9 @@ ROOMS: Final = {path.stem: ast.parse(path.read_text("utf-8")) for path in ROOT.g
 #: Each room may import only rooms named before it.
 ORDER: Final = (
     *("_event", "_history", "_home", "_groups", "_options", "_negotiation", "_heartbeat", "_head"),
-    *("_event_types", "_subscription", "_client", "_clients", "_broadcaster", "_route"),
-    *(
-        "_chunks",
-        "_audience",
-        "_writer",
-        "_direct",
-        "_carried",
-        "_delivery",
-        "_asgi",
-        "_producer",
-        "__init__",
-    ),
+    *("_conversion", "_event_types", "_subscription", "_client", "_clients"),
+    *("_broadcaster", "_route", "_chunks", "_audience", "_writer", "_direct"),
+    *("_carried", "_delivery", "_asgi", "_producer", "__init__"),
     *("quart", "_http2", "_outlet", "_door", "_connection", "hypercorn", "testing"),
     *("_demo", "_lines", "_program", "_cli", "__main__"),
 )

@@ -224,12 +224,12 @@ async def test_a_pruned_client_makes_room(nursery: trio.Nursery, door: partial[A
     "options", [{"key_limit": 0}, {"key_limit": math.nan}, {"max_age": 0}, {"max_age": -1}], ids=str
 )
 async def test_options_of_a_stream_that_make_no_sense_are_refused(
-    options: dict[str, float],
+    options: dict[str, Any],
 ) -> None:
     broadcaster = Broadcaster()
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must be"):
-        sse_app(broadcaster, **options)  # type: ignore[arg-type]
+        sse_app(broadcaster, **options)
     with pytest.raises(ValueError, match=f"{name} must be"):
         await broadcaster.stream(cast("Any", None), **options)
 
@@ -318,3 +318,11 @@ def test_keys_of_a_run_that_is_over_are_forgotten() -> None:
 
     trio.run(subscribe)
     assert broadcaster.disconnect("ann") == 0
+
+
+async def test_a_key_that_is_none_registers_nobody() -> None:
+    broadcaster = Broadcaster(strict=False)
+    with pytest.raises(TypeError, match="unhashable"):
+        broadcaster.subscribe(key=["a list"])  # type: ignore[arg-type]
+    assert broadcaster.client_count == 0
+    broadcaster.broadcast("x", "y")

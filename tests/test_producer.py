@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
 import pytest
@@ -228,3 +228,32 @@ async def test_a_connection_that_breaks_ends_the_producer(
 def test_an_interval_that_is_no_time_is_refused(interval: object) -> None:
     with pytest.raises(ValueError, match="heartbeat_interval"):
         producer_app(Job().run(), heartbeat_interval=interval)  # type: ignore[arg-type]
+
+
+async def test_a_server_that_shuts_down_while_a_producer_begins_ends_the_stream(
+    way: Callable[..., App], nursery: trio.Nursery
+) -> None:
+    carried = Carried()
+    begins = trio.Event()
+    job = Job(3)
+
+    @asynccontextmanager
+    async def slow() -> AsyncGenerator[trio.abc.ReceiveChannel[ServerSentEvent]]:
+        await begins.wait()
+        async with job.run() as events:
+            yield events
+
+    app = way(slow())
+
+    async def served(scope: Message, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {}
+        carried.offer(scope)
+        await app(scope, receive, send)
+
+    nursery.start_soon(open_event_stream, nursery, served)
+    await wait_all_tasks_blocked()
+    nursery.start_soon(carried.aclose)
+    await wait_all_tasks_blocked()
+    begins.set()
+    await wait_all_tasks_blocked()
+    assert job.left

@@ -95,3 +95,32 @@ async def test_an_app_whose_http2_client_has_left_can_end(body: bytes, tls: bool
         gone.set()
         await finished.wait()
         await until(lambda: trio.lowlevel.current_statistics().tasks_living == tasks)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.0\r\n\r\nand more",
+        b"GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nnot a size\r\n",
+        b"no request\r\n\r\n",
+    ],
+    ids=["HTTP/1.0", "connection: close", "a bad chunk", "garbage"],
+)
+async def test_a_connection_that_hypercorn_has_closed_is_read_no_more(request_: bytes) -> None:
+    """Twice: Trio would take the first dead reader for a second one's rival."""
+
+    @with_lifespan
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async with hardened(app) as served:
+        for _ in range(2):
+            stream = await served.connect()
+            await stream.send_all(request_)
+            await stream.send_all(b"x")
+            with trio.fail_after(5):
+                while await stream.receive_some():
+                    pass
+        assert served.take_log() == []

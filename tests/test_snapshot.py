@@ -360,3 +360,19 @@ async def test_state_and_changes_make_the_state_at_every_step_of_connecting(
         assert RESET_EVENT in begins
     if history_size == 200:
         assert "add" in begins
+
+
+async def test_a_snapshot_may_end_the_very_stream_for_good() -> None:
+    broadcaster = Broadcaster(strict=False)
+
+    def snapshot() -> list[tuple[str, object]]:
+        broadcaster.disconnect("ada", final=True)
+        return [("state", 1)]
+
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(
+            nursery, sse_app(broadcaster, key="ada", snapshot=snapshot)
+        )
+        await wait_all_tasks_blocked()
+        assert stream.complete
+        assert stream.raw_bytes.endswith(b"id: end\n\n")

@@ -81,8 +81,11 @@ class Audience:
             self._registry.dismiss(self)
         return rest
 
-    def offer(self, event: ServerSentEvent) -> None:  # Nobody in here is behind.
-        """Queue an event for all; if there is no room for it, write what is before it now."""
+    def offer(self, event: ServerSentEvent) -> None:
+        """Queue an event for all; if there is no room for it, write what is before it now.
+
+        It returns no client (see `Recipient`), as one that is behind leaves by itself.
+        """
         self._events.append(event)
         while len(self._events) > self._size:
             self._write_round(len(self._due))

@@ -231,9 +231,7 @@ class Broadcaster(trio.abc.AsyncResource):
             self._history.append(message, topic)
         recipients = self._clients.advance(message.id, topic)
         behind = [recipient.offer(message) for recipient in recipients]
-        for client in behind:
-            if client is not None:
-                self._prune(client)
+        self._prune([client for client in behind if client is not None])
 
     async def wait_all_taken(self) -> None:
         """Wait until every client has taken what was broadcast before this call, or is gone.
@@ -304,13 +302,13 @@ class Broadcaster(trio.abc.AsyncResource):
         self._check_open()
         self._clients.check_home()
         client = self._register((), topics, key)
+        client.last_words = b"".join(self._draw_reconnection_time())
         try:
             past = [*self._draw_reconnection_time(), *self._begin(client, last_event_id, snapshot)]
         except BaseException:
             client.close()
             raise
         client.past = past[::-1]
-        client.last_words = b"".join(self._draw_reconnection_time())
         self._streams.add(client)
         return client
 
@@ -447,13 +445,13 @@ class Broadcaster(trio.abc.AsyncResource):
         if self._closed:
             raise trio.ClosedResourceError("this broadcaster was closed")
 
-    def _prune(self, client: Client) -> None:
-        if client.ended:
-            return  # A logging handler that broadcasts was first.
-        self._clients.release(client)
-        client.end(pruned=True)
-        self._clients_pruned += 1
-        _logger.info("client pruned: its buffer of %d events is full", self._buffer_size)
+    def _prune(self, clients: Sequence[Client]) -> None:
+        for client in clients:
+            self._clients.release(client)
+            client.end(pruned=True)
+        self._clients_pruned += len(clients)
+        for _ in clients:  # Last: a logging handler may broadcast.
+            _logger.info("client pruned: its buffer of %d events is full", self._buffer_size)
 
     def _end_stream(self, client: Client) -> None:
         self._streams.discard(client)

@@ -55,6 +55,8 @@ class Carried:
         """Carry a client's stream; pruned, it has the write timeout to drain."""
         client.drain_timeout = self._write_timeout
         self._clients.add(client)
+        if self._closing:  # Since the request was looked at.
+            client.leave()
 
     def discard(self, client: Client) -> None:
         """Carry it no more."""

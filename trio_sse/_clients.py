@@ -55,10 +55,10 @@ class Clients:
         """Let a client have all that comes from now on."""
         if not self._clients:
             self._home = HomeRun()
-        self._clients[client] = None
-        self.enlist(client)
         if client.key is not None:
             self._keys.add(client.key, client)
+        self._clients[client] = None
+        self.enlist(client)
 
     def release(self, client: Client) -> None:
         """Let a client have no more; it may be gone already."""
@@ -80,7 +80,7 @@ class Clients:
 
     def position_of(self, topics: Iterable[str]) -> int:
         """Return the position of the last event that clients of these topics got."""
-        return max(self._position_of_all, *(self._positions.get(topic, 0) for topic in topics), 0)
+        return max(self._position_of_all, 0, *(self._positions.get(topic, 0) for topic in topics))
 
     def enlist(self, recipient: Recipient) -> None:
         """Send events to a recipient from now on."""

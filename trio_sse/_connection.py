@@ -1,7 +1,8 @@
 """One connection of `trio_sse.hypercorn.serve`: hypercorn's, but it owns all bytes that go out.
 
 It subclasses hypercorn's `TCPServer` and replaces its write: what hypercorn sends, and what a
-stream sends past it, go out through one `Outlet`. With TLS, each record has the write timeout.
+stream sends past it, go out through one `Outlet`. With TLS, each record has the write timeout. It
+reads, too, and notices by itself when the client is gone.
 
 The hazards of each line here, met by prototypes, are told in docs/design.md. Together with
 `hypercorn` it is the only room that knows hypercorn's classes.
@@ -124,8 +125,12 @@ class Connection(TCPServer):
         if self._tls is not None:
             return bytes(await self._tls.receive_some(_MAX_READ))
         # Not the stream's own way, whose frames take a kilobyte for as long as a client is silent.
-        await trio.lowlevel.wait_readable(self._socket)
-        return os.read(self._socket.fileno(), _MAX_READ)
+        while True:
+            if self._socket.fileno() == -1:  # Which all closed sockets share.
+                raise trio.ClosedResourceError("the connection was closed")
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                return os.read(self._socket.fileno(), _MAX_READ)
 
     async def _receive_in_time(self) -> bytes:
         with trio.fail_after(self.config.read_timeout or math.inf):
@@ -169,9 +174,10 @@ class Connection(TCPServer):
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
     ) -> None:
         """Call the application, with our extensions in the scope of an HTTP request."""
+        door = None
         if scope["type"] == "http":
             self.server.carried.offer(scope)
-            self._door = self._offer_door(scope)
+            self._door = door = self._offer_door(scope)
             stream_id = send.__self__.stream_id
             send = _ShieldedEnd(send, self._outlet)
             if scope["http_version"] == "2":
@@ -179,9 +185,10 @@ class Connection(TCPServer):
         try:
             await self._call_app(scope, receive, send)
         finally:
-            if self._door is not None:
-                self._door.shut()
-                self._door = None
+            if door is not None:
+                door.shut()
+                if self._door is door:  # An application may go on beside the next request.
+                    self._door = None
             if not self._outlet.is_empty:
                 cast("Any", self._task_group).spawn(self._flush_rest)
 

@@ -7,15 +7,14 @@ wire.
 
 from __future__ import annotations
 
-import dataclasses
 import reprlib
-from collections.abc import Callable, Iterable
-from typing import Any, Final, Generic, Protocol, TypeVar, cast, final
+from collections.abc import Callable
+from typing import Any, Final, Generic, Protocol, TypeVar, final
 
 import attrs
 import msgspec
-import msgspec.inspect
 
+from ._conversion import Conversion
 from ._event import ServerSentEvent
 
 #: The event type that tells a client that events may have been missed; only the broadcaster sends
@@ -45,6 +44,11 @@ class RegisteredEvent(Generic[_Payload]):
     """The type of its payloads; `None` for any."""
 
     _publish: _Publish = attrs.field(repr=False)
+    _conversion: Conversion | None = attrs.field(init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        conversion = None if self.payload_type is None else Conversion(self.payload_type)
+        object.__setattr__(self, "_conversion", conversion)
 
     def broadcast(self, payload: _Payload, *, topic: str | None = None) -> None:
         """Broadcast an event of this type; see `Broadcaster.broadcast`."""
@@ -56,20 +60,15 @@ class RegisteredEvent(Generic[_Payload]):
         Raises:
             ValueError: If it does not fit; the message names the field at fault.
         """
-        if self.payload_type is None:
+        if self._conversion is None:
             return payload
         try:
-            converted: object = msgspec.convert(payload, self.payload_type)
+            return self._conversion.convert(payload)
         except msgspec.ValidationError as error:
-            if _is_of_subclass(payload, self.payload_type):
-                return payload
             raise ValueError(
                 f"payload of event {self.name!r} does not fit {_name(self.payload_type)}: {error}; "
                 f"got {reprlib.repr(payload)}"
             ) from error
-        if converted is not payload:
-            _set_defaults(converted)
-        return converted
 
 
 @final
@@ -96,11 +95,8 @@ class EventTypes:
 
         Raises:
             ValueError: If the name will not do, or is registered with another payload type.
-            TypeError: If msgspec cannot tell what fits the payload type.
         """
         self._check_name(event.name)
-        if event.payload_type is not None:
-            _check_payload_type(event.payload_type)
         registered = self._events.setdefault(event.name, event)
         if registered.payload_type != event.payload_type:
             raise ValueError(
@@ -151,57 +147,6 @@ class EventTypes:
 def _check_not_reserved(event: str) -> None:
     if event == RESET_EVENT:
         raise ValueError(f"{RESET_EVENT!r} is sent by the broadcaster itself; choose another name")
-
-
-def _check_payload_type(payload_type: object) -> None:
-    """Refuse a type that no payload can be checked by.
-
-    Raises:
-        TypeError: If it is none, or one that msgspec cannot tell values of.
-    """
-    try:
-        msgspec.inspect.type_info(payload_type)
-    except TypeError as error:
-        raise TypeError(f"payload_type {payload_type!r} cannot be checked: {error}") from error
-
-
-def _is_of_subclass(payload: object, payload_type: object) -> bool:
-    """Tell whether a type checker, too, would take the payload; a bool is no int in JSON."""
-    return (
-        isinstance(payload_type, type)
-        and payload_type.__module__ != "builtins"
-        and payload_type in type(payload).__mro__
-    )
-
-
-def _set_defaults(value: object) -> None:
-    """Give dataclass instances, however deep, the defaults that they have from their class.
-
-    That is where msgspec's conversion leaves them, and its encoder does not look there.
-    """
-    if dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            if hasattr(value, field.name):
-                object.__setattr__(value, field.name, getattr(value, field.name))
-    for part in _parts(value):
-        _set_defaults(part)
-
-
-def _parts(value: object) -> Iterable[object]:
-    if isinstance(value, dict):
-        return cast("dict[object, object]", value).values()
-    if isinstance(value, list | tuple | set | frozenset):
-        return cast("Iterable[object]", value)
-    return [getattr(value, name, None) for name in _field_names(value)]
-
-
-def _field_names(value: object) -> Iterable[str]:
-    if isinstance(value, msgspec.Struct):
-        return value.__struct_fields__
-    if dataclasses.is_dataclass(value):
-        return [field.name for field in dataclasses.fields(value)]
-    kind = type(value)
-    return [field.name for field in attrs.fields(kind)] if attrs.has(kind) else ()
 
 
 def _name(payload_type: object) -> str:

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import chain
 from typing import Final, final
 
 import attrs
@@ -44,24 +45,18 @@ class Missed:
 
 @final
 class _Block:
-    """Some events in a row, joined once for all who replay them.
-
-    Those who asked for the same one topic of them, or for none, share the bytes.
-    """
+    """Some events in a row; those for all are joined once for all who replay them."""
 
     def __init__(self, events: Sequence[_Recorded]) -> None:
         self._events = events
         self._topics = frozenset(topic for _, topic in events if topic is not None)
-        self._joined: dict[str | None, bytes] = {}
+        self._for_all = b"".join(_encode(events, frozenset()))
 
-    def wire(self, topics: frozenset[str]) -> bytes:
+    def wire(self, topics: frozenset[str]) -> list[bytes]:
         wanted = self._topics & topics
-        if len(wanted) > 1:
-            return b"".join(_encode(self._events, wanted))
-        topic = next(iter(wanted), None)
-        if topic not in self._joined:
-            self._joined[topic] = b"".join(_encode(self._events, wanted))
-        return self._joined[topic]
+        if wanted:
+            return _encode(self._events, wanted)
+        return [self._for_all] if self._for_all else []
 
 
 @final
@@ -124,10 +119,10 @@ class History:
         """Return the same as bytes, in pieces that all who ask share."""
         aligned = min(-(-start // _BLOCK) * _BLOCK, self._count)
         tail = max(aligned, self._count // _BLOCK * _BLOCK)
-        blocks = [self._block(n).wire(topics) for n in range(aligned, tail, _BLOCK)]
+        blocks = (self._block(n).wire(topics) for n in range(aligned, tail, _BLOCK))
         return [
             *_encode(self._from(start, aligned), topics),
-            *filter(None, blocks),
+            *chain.from_iterable(blocks),
             *_encode(self._from(tail, self._count), topics),
         ]
 

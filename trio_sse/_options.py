@@ -42,7 +42,7 @@ def check_topic(topic: object) -> None:
 def check_topics(topics: object) -> frozenset[str]:
     """Return the topics as a set; refuse one `str`, whose letters would be taken for topics."""
     if isinstance(topics, str) or not isinstance(topics, Iterable):
-        raise TypeError(f"topics must be a collection of str, got {topics!r}; write [{topics!r}]")
+        raise TypeError(f"topics must be a collection of str, such as a list, got {topics!r}")
     names = [*cast("Iterable[str]", topics)]
     for name in names:
         check_topic(name)

@@ -10,6 +10,7 @@ It knows a socket, and neither servers nor what the bytes mean.
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import struct
@@ -33,13 +34,15 @@ class Outlet:
         write_timeout: Seconds within which the kernel must take a byte.
     """
 
-    __slots__ = ("_lock", "_socket", "_unsent", "_write_timeout")
+    __slots__ = ("_deadline", "_lock", "_socket", "_unsent", "_write_timeout")
 
     def __init__(self, sock: trio.socket.SocketType, lock: trio.Lock, write_timeout: float) -> None:
         self._socket = sock
         self._lock = lock
         self._write_timeout = write_timeout
         self._unsent: bytearray | None = None
+        #: When the kernel must have taken a byte of what is unsent, whoever waits for that.
+        self._deadline = math.inf
 
     @property
     def is_empty(self) -> bool:
@@ -60,6 +63,7 @@ class Outlet:
                 return
             data = data[written:]
             self._unsent = bytearray()
+            self._renew()
         self._unsent += data
         raise trio.WouldBlock
 
@@ -67,7 +71,10 @@ class Outlet:
     def flush_nowait(self) -> None:
         """Write what is left, as far as the socket takes it; raises as `put` does."""
         if self._unsent is not None:
-            del self._unsent[: self._write_some(self._unsent)]
+            written = self._write_some(self._unsent)
+            if written:
+                self._renew()
+            del self._unsent[:written]
             if self._unsent:
                 raise trio.WouldBlock
             self._unsent = None
@@ -79,6 +86,8 @@ class Outlet:
             trio.BrokenResourceError: If the connection is gone or was reset.
         """
         await trio.lowlevel.checkpoint()
+        with suppress(trio.WouldBlock):
+            self.flush_nowait()
         while self._unsent is not None:
             await self._wait_writable()
             with suppress(trio.WouldBlock):
@@ -95,13 +104,16 @@ class Outlet:
             if self._socket.fileno() == -1:  # Which all closed sockets share.
                 raise trio.BrokenResourceError("the connection was closed")
             try:
-                with trio.fail_after(self._write_timeout):
+                with trio.fail_at(self._deadline):
                     await trio.lowlevel.wait_writable(self._socket)
             except trio.TooSlowError:
                 self.reset()
                 raise trio.BrokenResourceError("reset: the client took no byte") from None
             except (OSError, trio.ClosedResourceError) as error:
                 raise trio.BrokenResourceError from error
+
+    def _renew(self) -> None:
+        self._deadline = trio.current_time() + self._write_timeout
 
     def _write_some(self, data: bytes | bytearray) -> int:
         try:

@@ -1,0 +1,49 @@
+"""The outlet of a connection: how long the kernel may take nothing, on virtual time."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from trio_sse._outlet import Outlet
+
+TIMEOUT = 1.0
+
+
+def outlet() -> tuple[Outlet, trio.socket.SocketType, trio.socket.SocketType]:
+    """Return an outlet with something unsent, its socket, and the one that does not read."""
+    ours, theirs = (trio.socket.from_stdlib_socket(sock) for sock in socket.socketpair())
+    outlet = Outlet(ours, trio.Lock(), TIMEOUT)
+    with pytest.raises(trio.WouldBlock):
+        outlet.put(b"x" * 10_000_000)
+    return outlet, ours, theirs
+
+
+async def flush_in_bits(full: Outlet) -> None:
+    while True:
+        with trio.move_on_after(TIMEOUT * 0.4):
+            await full.flush()
+
+
+async def test_the_write_timeout_counts_through_waits_that_are_cancelled(
+    autojump_clock: MockClock,
+) -> None:
+    """As those are that are interrupted for heartbeats, or to look whether the client has left."""
+    full, ours, theirs = outlet()
+    with ours, theirs, pytest.raises(trio.BrokenResourceError):
+        await flush_in_bits(full)
+    assert trio.current_time() == pytest.approx(TIMEOUT)
+
+
+async def test_each_byte_taken_renews_the_write_timeout(autojump_clock: MockClock) -> None:
+    full, ours, theirs = outlet()
+    with ours, theirs:
+        for _ in range(5):
+            with trio.move_on_after(TIMEOUT * 0.9):
+                await full.flush()
+            await theirs.recv(1_000_000)
+        assert trio.current_time() == pytest.approx(TIMEOUT * 5 * 0.9)
+        full.reset()

@@ -1,0 +1,100 @@
+"""Payloads as their type has them: msgspec's conversion, and what it leaves out.
+
+A dataclass that is made from a dict has its defaults from its class only, where msgspec's own
+encoder does not look; they are set here. It knows types and values, and not what they are for.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any, cast, final
+
+import attrs
+import msgspec
+import msgspec.inspect
+
+
+@final
+class Conversion:
+    """Converts values to a type.
+
+    Args:
+        to: The type.
+
+    Raises:
+        TypeError: If it is none, or one that msgspec cannot tell values of.
+    """
+
+    __slots__ = ("_dataclasses", "_to")
+
+    def __init__(self, to: Any) -> None:
+        try:
+            info = msgspec.inspect.type_info(to)
+        except TypeError as error:
+            raise TypeError(f"payload_type {to!r} cannot be checked: {error}") from error
+        self._to = to
+        self._dataclasses = {
+            part.cls for part in _parts_of(info) if isinstance(part, msgspec.inspect.DataclassType)
+        }
+
+    def convert(self, value: object) -> object:
+        """Return the value, converted if it is not of the type.
+
+        Raises:
+            msgspec.ValidationError: If it does not fit; the message names the field at fault.
+        """
+        try:
+            converted: object = msgspec.convert(value, self._to)
+        except msgspec.ValidationError:
+            if _is_of_subclass(value, self._to):
+                return value
+            raise
+        if converted is not value and self._dataclasses:
+            self._set_defaults(converted)
+        return converted
+
+    def _set_defaults(self, value: object) -> None:
+        if type(value) in self._dataclasses:
+            for name in _field_names(value):
+                if hasattr(value, name):
+                    object.__setattr__(value, name, getattr(value, name))
+        for part in _members(value):
+            self._set_defaults(part)
+
+
+def _is_of_subclass(value: object, of: object) -> bool:
+    """Tell whether a type checker, too, would take the value; a bool is no int in JSON."""
+    return isinstance(of, type) and of.__module__ != "builtins" and of in type(value).__mro__
+
+
+def _parts_of(info: object) -> Iterable[object]:
+    """Return all that msgspec knows of a type and of those within it."""
+    found: dict[int, object] = {}
+    left = [info]
+    while left:
+        part = left.pop()
+        if id(part) in found:
+            continue
+        found[id(part)] = part
+        if isinstance(part, tuple | msgspec.inspect.Type | msgspec.inspect.Field):
+            left += _members(cast("object", part))
+    return found.values()
+
+
+def _members(value: object) -> Iterable[object]:
+    """Return what a value consists of."""
+    if isinstance(value, dict):
+        return cast("dict[object, object]", value).values()
+    if isinstance(value, list | tuple | set | frozenset):
+        return cast("Iterable[object]", value)
+    return [getattr(value, name) for name in _field_names(value) if hasattr(value, name)]
+
+
+def _field_names(value: object) -> Iterable[str]:
+    kind = type(value)
+    if isinstance(value, msgspec.Struct):
+        return value.__struct_fields__
+    if dataclasses.is_dataclass(kind):
+        return [field.name for field in dataclasses.fields(kind)]
+    return [field.name for field in attrs.fields(kind)] if attrs.has(kind) else ()
