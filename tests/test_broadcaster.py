@@ -206,6 +206,7 @@ async def test_all_who_are_behind_are_pruned_before_anybody_hears_of_it() -> Non
         def emit(self, record: logging.LogRecord) -> None:
             seen.append(broadcaster.client_count)
 
+    await trio.lowlevel.checkpoint()
     logger, handler = logging.getLogger("trio_sse"), Look()
     logger.addHandler(handler)
     level = logger.level

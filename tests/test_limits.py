@@ -322,6 +322,7 @@ def test_keys_of_a_run_that_is_over_are_forgotten() -> None:
 
 async def test_a_key_that_is_none_registers_nobody() -> None:
     broadcaster = Broadcaster(strict=False)
+    await trio.lowlevel.checkpoint()
     with pytest.raises(TypeError, match="unhashable"):
         broadcaster.subscribe(key=["a list"])  # type: ignore[arg-type]
     assert broadcaster.client_count == 0
