@@ -22,7 +22,7 @@ THOROUGH: Final = "THOROUGH" in os.environ
 #: Node's tests and a browser's need more than Python: they run when asked for, by their folder.
 collect_ignore = ["browser", "interop"]
 if not THOROUGH:
-    collect_ignore += ["test_rewriting.py", "test_stock_faults.py"]
+    collect_ignore += ["test_examples.py", "test_rewriting.py", "test_stock_faults.py"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

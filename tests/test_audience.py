@@ -46,11 +46,11 @@ def wire(count: int) -> bytes:
 async def test_those_who_keep_up_are_written_the_same_bytes(
     broadcaster: Broadcaster, nursery: trio.Nursery
 ) -> None:
-    doors = await open_doors(300, broadcaster, nursery)
+    doors = await open_doors(140, broadcaster, nursery)
     for n in range(3):
         broadcaster.broadcast("x", n)
     await wait_all_tasks_blocked()
-    assert [door.received for door in doors] == [wire(3)] * 300
+    assert [door.received for door in doors] == [wire(3)] * 140
     assert len({id(door.chunks[0]) for door in doors}) == 1
     nursery.cancel_scope.cancel()
 

@@ -29,7 +29,7 @@ from .model_life import END, Page
 READERS: Final = 3
 
 #: CI looks at more, in tests of their own: each must end before it is taken for one that hangs.
-ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 80)
+ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 50)
 
 
 @pytest.fixture(autouse=True, scope="module")

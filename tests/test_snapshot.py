@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, Broadcaster, sse_app
 from trio_sse.testing import open_event_stream
 
-from .conftest import Tap, with_scope
+from .conftest import THOROUGH, Tap, with_scope
 from .ways import WAYS, Way, quart_app, see
 
 STATE: Final = [("price", {"bid": 42}), ("price", "as it is")]
@@ -326,7 +326,7 @@ class View:
                 self.value = int(data) + (self.value if event == "add" else 0)
 
 
-@pytest.mark.parametrize("history_size", [0, 4, 200])
+@pytest.mark.parametrize("history_size", [0, 4, 200] if THOROUGH else [4])
 async def test_state_and_changes_make_the_state_at_every_step_of_connecting(
     nursery: trio.Nursery, way: Way, history_size: int, autojump_clock: MockClock
 ) -> None:

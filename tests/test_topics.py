@@ -256,7 +256,7 @@ askers = st.tuples(st.sets(st.sampled_from("abcd")), st.just(0) | st.integers(0,
 
 
 @settings(
-    max_examples=300 if THOROUGH else 30,
+    max_examples=300 if THOROUGH else 15,
     deadline=None,
     database=None,
     phases=[Phase.generate, Phase.shrink],  # To explain takes longer than a test may.
