@@ -6,7 +6,7 @@ import socket
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse._outlet import Outlet
 
@@ -47,3 +47,21 @@ async def test_each_byte_taken_renews_the_write_timeout(autojump_clock: MockCloc
             await theirs.recv(1_000_000)
         assert trio.current_time() == pytest.approx(TIMEOUT * 5 * 0.9)
         full.reset()
+
+
+async def test_all_who_wait_hear_of_the_end_of_the_connection() -> None:
+    full, ours, theirs = outlet()
+    heard: list[str] = []
+
+    async def wait() -> None:
+        with pytest.raises(trio.BrokenResourceError):
+            await full.flush()
+        heard.append("the end")
+
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(wait)
+            await wait_all_tasks_blocked()
+            full.reset()
+    assert heard == ["the end"] * 2

@@ -196,6 +196,8 @@ async def test_defaults_are_sent_though_they_were_not_given(
     assert await sent(broadcaster, lambda: event.broadcast({"bid": 1})) == FULL
     several = broadcaster.register_event("prices", list[price])
     assert await sent(broadcaster, lambda: several.broadcast([{"bid": 1}])) == [FULL]
+    named = broadcaster.register_event("named prices", dict[str, price])
+    assert await sent(broadcaster, lambda: named.broadcast({"ABC": {"bid": 1}})) == {"ABC": FULL}
 
 
 @pytest.mark.parametrize(

@@ -56,9 +56,9 @@ class Conversion:
 
     def _set_defaults(self, value: object) -> None:
         if type(value) in self._dataclasses:
-            for name in _field_names(value):
-                if hasattr(value, name):
-                    object.__setattr__(value, name, getattr(value, name))
+            for field in dataclasses.fields(cast("Any", value)):
+                if field.default is not dataclasses.MISSING:
+                    object.__setattr__(value, field.name, getattr(value, field.name))
         for part in _members(value):
             self._set_defaults(part)
 
