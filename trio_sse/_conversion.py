@@ -34,9 +34,11 @@ class Conversion:
         except TypeError as error:
             raise TypeError(f"payload_type {to!r} cannot be checked: {error}") from error
         self._to = to
-        self._dataclasses = {
-            part.cls for part in _parts_of(info) if isinstance(part, msgspec.inspect.DataclassType)
-        }
+        described = (
+            msgspec.inspect.DataclassType
+        )  # So are attrs classes, which have what they need.
+        kinds = [part.cls for part in _parts_of(info) if isinstance(part, described)]
+        self._dataclasses = {kind for kind in kinds if dataclasses.is_dataclass(kind)}
 
     def convert(self, value: object) -> object:
         """Return the value, converted if it is not of the type.
