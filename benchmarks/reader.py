@@ -114,7 +114,7 @@ class Reader:
         elif self._data:
             _hold(not line, "not a line of an event", line)
             self._take_event(b"\n".join(self._data))
-        else:
+        elif not line.startswith((b"id: ", b"event: ")):
             _hold(line in (b"", b": heartbeat"), "not a line of an event stream", line)
 
     def _take_event(self, data: bytes) -> None:
