@@ -30,6 +30,12 @@ from .servers import PATIENCE, Client, Http1Client, Http2Client, Server
 
 REQUEST: Final = b"GET /events HTTP/1.1\r\nhost: testserver\r\naccept: text/event-stream\r\n\r\n"
 
+#: A request that upgrades its connection to HTTP/2; its method is missing.
+UPGRADE: Final = (
+    b"%b /events HTTP/1.1\r\nhost: testserver\r\nconnection: upgrade, http2-settings\r\n"
+    b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
+)
+
 #: The widest window of HTTP/2, which leaves the holding back to TCP.
 _WIDE: Final = 2**31 - 1
 

@@ -14,21 +14,17 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster
 
 from .conftest import Door, Message, Receive, Send, with_lifespan
-from .hardened import REQUEST, hardened, http2_request, remains
+from .hardened import REQUEST, UPGRADE, hardened, http2_request, remains
 from .servers import until
-
-_UPGRADE: Final = (
-    b"%b /events HTTP/1.1\r\nhost: testserver\r\nconnection: upgrade, http2-settings\r\n"
-    b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
-)
 
 #: What a client sends before it leaves.
 REQUESTS: Final = {
     "a stream": REQUEST,
     "a stream and a request behind it": REQUEST * 2,
     "a request and a stream behind it": REQUEST.replace(b"GET", b"HEAD") + REQUEST,
-    "an upgrade to HTTP/2": _UPGRADE % b"HEAD",
-    "an upgrade to HTTP/2 and garbage": _UPGRADE % b"HEAD" + REQUEST,
+    "an upgrade to HTTP/2": UPGRADE % b"HEAD",
+    "an upgrade to HTTP/2 that no application sees": UPGRADE % b"CONNECT",
+    "an upgrade to HTTP/2 and garbage": UPGRADE % b"HEAD" + REQUEST,
     "a long body that nobody reads": REQUEST.replace(b"GET", b"POST").replace(
         b"\r\n\r\n", b"\r\ncontent-length: 1000000\r\n\r\n"
     )
@@ -43,7 +39,7 @@ async def test_a_client_that_leaves_leaves_no_task_no_descriptor_and_no_client(
     door: Door, request_: bytes
 ) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=0.1)
-    async with hardened(door(broadcaster), keep_alive_timeout=3600) as served:
+    async with hardened(door(broadcaster), keep_alive_timeout=3600, write_timeout=0.5) as served:
         await wait_all_tasks_blocked(0.01)
         before = remains(broadcaster)
         streams = [await served.connect() for _ in range(3)]

@@ -27,7 +27,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 
 from .conftest import App, Message, Receive, Send, with_lifespan
-from .hardened import REQUEST, Flood, http2_request
+from .hardened import REQUEST, UPGRADE, Flood, http2_request
 from .servers import Client, Http2Client, Server, serving, until
 
 Respond = Callable[[Receive, Send], Awaitable[None]]
@@ -141,6 +141,18 @@ async def test_stock_hypercorn_still_never_ends_an_http2_response_whose_client_l
 
     async with connected(answering(respond)) as connection:
         await connection.client.send_all(http2_request())
+        await trio.sleep(HOUR)
+        assert not connection.over.is_set()
+        connection.scope.cancel()
+
+
+async def test_stock_hypercorn_still_waits_for_ever_for_the_end_of_its_own_answer_to_an_upgrade(
+    autojump_clock: MockClock,
+) -> None:
+    async with connected(Flood()) as connection:
+        await connection.client.send_all(UPGRADE % b"CONNECT")
+        await wait_all_tasks_blocked()
+        await connection.client.aclose()
         await trio.sleep(HOUR)
         assert not connection.over.is_set()
         connection.scope.cancel()

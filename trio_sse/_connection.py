@@ -28,7 +28,7 @@ from hypercorn.typing import ConnectionState
 from ._carried import Carried
 from ._direct import EXTENSION
 from ._door import Framing, OutletDoor
-from ._http2 import BoundedSend, release_streams
+from ._http2 import BoundedSend, is_first_answer, is_upgrade, release_streams
 from ._outlet import Outlet
 from ._writer import Writer
 
@@ -83,6 +83,7 @@ class Connection(TCPServer):
         # for the response before it, or for its application.
         self._reading = trio.CancelScope()
         self._heard_all = False
+        self._upgraded = False
         self._door: OutletDoor | None = None
 
     async def protocol_send(self, event: Event) -> None:
@@ -91,6 +92,9 @@ class Connection(TCPServer):
             if not (self._heard_all and isinstance(event, Updated) and event.idle):
                 await super().protocol_send(event)
             return
+        self._upgraded = self._upgraded or is_upgrade(event.data)
+        if self._upgraded and is_first_answer(cast("Any", self.protocol).protocol):
+            self._stop_reading_soon()  # The end of that answer is never sent.
         try:
             if self._tls is not None:
                 await self._write_records(self._tls, memoryview(event.data))

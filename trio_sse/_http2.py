@@ -1,4 +1,4 @@
-"""The back-pressure that hypercorn 0.18 lacks on HTTP/2.
+"""The back-pressure that hypercorn 0.18 lacks on HTTP/2, and the ends that it forgets.
 
 There a stream's buffer lets the application write on at each attempt to send, even if the client's
 window is shut: `send` never waits, and memory grows for as long as events come. Here `send` waits
@@ -20,6 +20,23 @@ Message = MutableMapping[str, Any]
 
 #: Bytes that one stream may have waiting in the server.
 _MAX_BUFFERED: Final = 256 * 1024
+
+
+def is_upgrade(data: bytes) -> bool:
+    """Whether these bytes are hypercorn's consent to go on with HTTP/2."""
+    return data.startswith(b"HTTP/1.1 101 ") and data.endswith(b"\r\nupgrade: h2c\r\n\r\n")
+
+
+def is_first_answer(protocol: object) -> bool:
+    """Whether hypercorn itself is answering the first request, before any application saw it.
+
+    If that request was an upgrade, it then waits for a sender that it would start afterwards.
+    """
+    return (
+        isinstance(protocol, H2Protocol)
+        and bool(protocol.streams)
+        and protocol.keep_alive_requests == 0
+    )
 
 
 def release_streams(protocol: object) -> None:
