@@ -18,7 +18,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check", *CODE)
     session.run("ruff", "check", *CODE)
     # Functions that `nursery.start` runs, which rule ASYNC113 wants to know.
-    startable = "--startable-in-context-manager=run,serve"
+    startable = "--startable-in-context-manager=run,serve,_cancel_on_signal"
     check = ("python", "-m", "flake8_async", "--enable=ASYNC", startable)
     session.run(*check, *_python_files("trio_sse"), *_python_files("tests"))
     # A view must be asynchronous even if it awaits nothing: frameworks run others in a thread.

@@ -168,6 +168,16 @@ async def test_a_signal_ends_the_program_though_a_client_has_stopped_reading() -
         assert (await program.finish())[0] == 0
 
 
+async def test_a_second_signal_changes_nothing() -> None:
+    async with running("serve") as program, await program.get("/events") as stream:
+        received = await read_until(stream, b"\r\n\r\n")
+        program.process.send_signal(signal.SIGINT)
+        program.process.send_signal(signal.SIGTERM)
+        received += b"".join([chunk async for chunk in stream])
+        assert await program.finish() == (0, "")
+    assert received.endswith(b"0\r\n\r\n")
+
+
 async def test_a_port_in_use_is_one_line_on_standard_error() -> None:
     async with running("demo") as program:
         second = await trio.run_process(

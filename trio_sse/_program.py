@@ -12,7 +12,7 @@ import html
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -87,22 +87,24 @@ async def _serve(
     config.graceful_timeout = _GRACEFUL_TIMEOUT
     ended = trio.Event()
     start = partial(serve, write_timeout=_WRITE_TIMEOUT, shutdown_trigger=ended.wait)
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    async with trio.open_nursery() as nursery:
+        until_signal: trio.CancelScope = await nursery.start(_cancel_on_signal)
         async with trio.open_nursery() as serving:
             urls: list[str] = await serving.start(start, _site(broadcaster, page), config)
             print(f"trio-sse: serving at {urls[0]}", flush=True)
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
+            with until_signal:
                 await source(broadcaster)
                 await broadcaster.aclose()
-                nursery.cancel_scope.cancel("the source has ended")
             broadcaster.close()
             ended.set()
+        nursery.cancel_scope.cancel("all is served")
 
 
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    number = await anext(signals)
-    scope.cancel(signal.Signals(number).name)
+async def _cancel_on_signal(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        task_status.started(scope := trio.CancelScope())
+        async for number in signals:  # A second one would kill the program, were it left unread.
+            scope.cancel(signal.Signals(number).name)
 
 
 def _site(
