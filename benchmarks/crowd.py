@@ -16,6 +16,10 @@ _WAVE: Final = 256
 _QUIET: Final = 0.05
 
 
+#: Seconds that a framework may take to register a client whose head it has sent.
+_SETTLING: Final = 0.3
+
+
 class Crowd:
     """Clients that read all they get, and are counted."""
 
@@ -29,7 +33,7 @@ class Crowd:
         self._stamp = 0
 
     def admit(self, count: int, patience: float = 60.0) -> None:
-        """Connect so many more clients, in waves, and wait until each has a response's head."""
+        """Connect so many more clients, in waves; wait until each has a head, and a little more."""
         deadline = time.monotonic() + patience
         for start in range(0, count, _WAVE):
             wave = [self._connect() for _ in range(min(_WAVE, count - start))]
@@ -37,6 +41,9 @@ class Crowd:
                 self._turn()
                 if time.monotonic() > deadline or any(client.ended for client in wave):
                     raise ConnectionError("the server does not admit all clients")
+        settled = time.monotonic() + _SETTLING
+        while (left := settled - time.monotonic()) > 0:
+            self._turn(left)
 
     def dismiss(self, count: int) -> None:
         """Let the oldest so many clients leave."""
