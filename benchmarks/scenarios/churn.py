@@ -12,11 +12,14 @@ from .finding import Finding
 _AT_ONCE: Final = 200
 _TURNS: Final = 25
 
+#: Until the allocator has what it takes.
+_WARM_UP: Final = 20
+
 
 def check(cache: Path) -> list[Finding]:
     """Return what the server holds at the end that it did not hold at the start."""
     with Server(SUBJECTS["direct"], cache) as server, Load(server, _AT_ONCE) as load:
-        wrong = sum(_turn(load) for _ in range(3))
+        wrong = sum(_turn(load) for _ in range(_WARM_UP))
         before, resident = server.ask("report"), server.resident()
         wrong += sum(_turn(load) for _ in range(_TURNS))
         after, grown = server.ask("report"), server.resident() - resident
