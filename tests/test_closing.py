@@ -13,6 +13,7 @@ from trio.testing import (
 )
 
 from trio_sse import Broadcaster, sse_app
+from trio_sse._relay import Recalled
 from trio_sse.testing import open_event_stream
 
 from .conftest import Door
@@ -142,6 +143,6 @@ async def test_a_cancelled_aclose_still_cancels() -> None:
 
 async def test_a_cancelled_aclose_does_not_mind_a_response_that_has_not_begun() -> None:
     broadcaster = Broadcaster()
-    with broadcaster.open_stream(), trio.move_on_after(0) as scope:
+    with broadcaster.open_stream(Recalled(None)), trio.move_on_after(0) as scope:
         await broadcaster.aclose()
     assert scope.cancelled_caught

@@ -19,11 +19,12 @@ ROOMS: Final = {path.stem: ast.parse(path.read_text("utf-8")) for path in ROOT.g
 
 #: Each room may import only rooms named before it.
 ORDER: Final = (
-    *("_event", "_history", "_home", "_groups", "_options", "_negotiation", "_heartbeat", "_head"),
+    *("_event", "_ring", "_history", "_stream_history", "_relay", "_home", "_groups", "_options", "_negotiation", "_heartbeat", "_head"),
     *("_conversion", "_event_types", "_subscription", "_client", "_clients"),
-    *("_broadcaster", "_route", "_chunks", "_audience", "_writer", "_direct"),
+    *("_beginning", "_broadcaster", "_route", "_chunks", "_audience", "_writer", "_direct"),
     *("_carried", "_delivery", "_asgi", "_producer", "__init__"),
     *("quart", "_http2", "_outlet", "_door", "_connection", "hypercorn", "testing"),
+    *("_redis_session", "_redis_outbox", "_redis_stream", "_redis_tail", "_redis_recall", "redis"),
     *("_demo", "_lines", "_program", "_cli", "__main__"),
 )
 
@@ -32,6 +33,7 @@ EXTRAS: Final = {
     "quart": {"quart"},
     "quart_trio": set[str](),
     "hypercorn": {"hypercorn", "_connection", "_http2", "_program"},
+    "coredis": {"_redis_session"},
     "httpx_sse": {"testing"},
     "psutil": {"_demo"},
 }
@@ -136,10 +138,12 @@ def test_imports_run_downwards_only(room: str) -> None:
     assert upwards == ({"quart"} if room in {"_broadcaster", "_route"} else set())
 
 
-@pytest.mark.parametrize("room", ["_event", "_history", "_negotiation"])
+@pytest.mark.parametrize(
+    "room", ["_event", "_ring", "_history", "_stream_history", "_negotiation"]
+)
 def test_what_does_no_io_knows_no_trio(room: str) -> None:
     assert packages(room) - sys.stdlib_module_names <= {"__future__", "attrs"}
-    assert neighbours(room) <= {"_event"}
+    assert neighbours(room) <= {"_event", "_ring"}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -149,9 +153,9 @@ def test_only_those_rooms_know_an_extra_that_it_is_for(room: str) -> None:
     }
 
 
-@pytest.mark.parametrize("room", ["quart", "hypercorn", "testing"])
+@pytest.mark.parametrize("room", ["quart", "hypercorn", "redis", "testing"])
 def test_the_rooms_of_the_extras_do_not_know_each_other(room: str) -> None:
-    assert not neighbours(room) & {"quart", "hypercorn", "testing"}
+    assert not neighbours(room) & {"quart", "hypercorn", "redis", "testing"}
 
 
 def test_what_tests_or_serves_any_app_knows_no_broadcaster() -> None:

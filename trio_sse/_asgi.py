@@ -7,11 +7,12 @@ path, so it may be a whole server, be mounted, or be returned by a route.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from functools import partial
 from typing import final
 
-from ._broadcaster import Broadcaster, Snapshot
+from ._beginning import Snapshot
+from ._broadcaster import Broadcaster
 from ._carried import Carried
 from ._client import Client
 from ._delivery import Delivery, Message, Receive, Scope, Send
@@ -19,6 +20,7 @@ from ._head import Head, Headers
 from ._heartbeat import Silence, retirement
 from ._negotiation import negotiate, read_last_event_id
 from ._options import check_limit, check_seconds, check_topics
+from ._relay import Recalled
 
 
 def sse_app(
@@ -59,9 +61,11 @@ def sse_app(
     """
     check_limit("key_limit", key_limit)
     check_seconds("max_age", max_age)
-    join = partial(broadcaster.open_stream, topics=check_topics(topics), snapshot=snapshot, key=key)
+    wanted = check_topics(topics)
+    recall = partial(broadcaster.recall, topics=wanted)
+    join = partial(broadcaster.open_stream, topics=wanted, snapshot=snapshot, key=key)
     admits = partial(broadcaster.admits, key, key_limit)
-    return SSEApp(broadcaster, join, admits, max_age, Head(headers))
+    return SSEApp(broadcaster, recall, join, admits, max_age, Head(headers))
 
 
 @final
@@ -71,12 +75,14 @@ class SSEApp:
     def __init__(
         self,
         broadcaster: Broadcaster,
-        join: Callable[..., Client],
+        recall: Callable[[str | None], Awaitable[Recalled | None]],
+        join: Callable[[Recalled], Client],
         admits: Callable[[], bool],
         max_age: float,
         head: Head,
     ) -> None:
         self._broadcaster = broadcaster
+        self._recall = recall
         self._join = join
         self._admits = admits
         self._max_age = max_age
@@ -84,18 +90,20 @@ class SSEApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request or the server's lifespan; close a WebSocket."""
+        is_request = scope["type"] == "http"
+        recalled = await self._recall(_last_event_id(scope)) if is_request else None
         head = await begin(
             scope,
             receive,
             send,
             self._head,
-            admitted=self._admits(),
+            admitted=recalled is not None and self._admits(),
             come_back=self._broadcaster.draw_come_back(),
         )
-        if head is None:
+        if head is None or recalled is None:
             return
         carried = Carried.of(scope)
-        with self._join(last_event_id=_last_event_id(scope)) as client:
+        with self._join(recalled) as client:
             carried.add(client)
             try:
                 silence = Silence(self._broadcaster.heartbeat_interval)

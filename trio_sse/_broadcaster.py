@@ -20,6 +20,7 @@ import msgspec
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ._beginning import Beginning, Snapshot
 from ._client import Client
 from ._clients import Clients
 from ._event import END_ID, ServerSentEvent
@@ -35,6 +36,8 @@ from ._options import (
     check_topic,
     check_topics,
 )
+from ._relay import Node, Recalled, Relay
+from ._stream_history import StreamHistory
 from ._subscription import Subscription
 
 if TYPE_CHECKING:
@@ -43,9 +46,6 @@ if TYPE_CHECKING:
 #: The last block of a stream whose client shall not come back: it is asked for by this id, and
 #: refused.
 _END: Final = ServerSentEvent(data=None, id=END_ID)
-
-#: What a stream may begin with, besides events: event types and their data.
-Snapshot = Callable[[], Iterable[tuple[str, object]]]
 
 _Payload = TypeVar("_Payload")
 
@@ -99,6 +99,9 @@ class Broadcaster(trio.abc.AsyncResource):
             gets its own, so that a restart does not bring them all back at once. `None` leaves it
             to the browser (about three seconds).
         dumps: Turns data that is neither `str` nor `bytes` into JSON text.
+        relay: Carries the events between several processes, which share their clients' histories:
+            a `trio_sse.redis.RedisRelay`, for this broadcaster alone. Then `broadcast` gives an
+            event to the relay, and clients get it when it comes back.
 
     Raises:
         ValueError: If a number is out of its range.
@@ -120,6 +123,7 @@ class Broadcaster(trio.abc.AsyncResource):
         max_clients: float = math.inf,
         reconnection_time: tuple[float, float] | None = None,
         dumps: Callable[[object], bytes | str] = msgspec.json.encode,
+        relay: Relay | None = None,
     ) -> None:
         check_count("buffer_size", buffer_size, at_least=1)
         check_count("history_size", history_size, at_least=0)
@@ -128,11 +132,15 @@ class Broadcaster(trio.abc.AsyncResource):
             check_range("reconnection_time", reconnection_time)
         self._buffer_size = buffer_size
         self._heartbeat_interval = check_interval(heartbeat_interval)
-        self._history = History(history_size) if history_size else None
         self._max_clients = max_clients
         self._reconnection_time = reconnection_time
         self._event_types = EventTypes(strict=strict, dumps=dumps)
         self._clients = Clients()
+        self._relay = relay
+        # What comes through a relay has its id already, and is recorded there.
+        self._history = History(history_size) if history_size and relay is None else None
+        history = self._history if relay is None else self._attach(relay, history_size)
+        self._beginning = Beginning(history, self._event_types, reconnection_time)
         self._streams: set[Client] = set()
         self._stream_ended = trio.lowlevel.ParkingLot()
         self._closed = False
@@ -202,7 +210,8 @@ class Broadcaster(trio.abc.AsyncResource):
     def broadcast(self, event: str, data: object, *, topic: str | None = None) -> None:
         """Send an event to every client; a client whose buffer is full is pruned.
 
-        It never waits. What cannot be sent raises here and reaches nobody.
+        It never waits. What cannot be sent raises here and reaches nobody. With a relay, clients
+        get the event when it comes back out of the stream.
 
         Args:
             event: The event type.
@@ -217,7 +226,8 @@ class Broadcaster(trio.abc.AsyncResource):
             ValueError: If `event` is not registered in strict mode or not sendable, or `data` does
                 not fit its payload type or is not UTF-8.
             TypeError: If `data` cannot be turned into JSON, or `topic` is not a `str`.
-            trio.ClosedResourceError: If the broadcaster was closed.
+            trio.ClosedResourceError: If the broadcaster was closed, or its relay does not run.
+            trio.WouldBlock: If the relay's outbox is full, because Redis is away or too slow.
             RuntimeError: If it has clients in another thread or another `trio.run`. From a thread:
                 ``trio.from_thread.run_sync(broadcaster.broadcast, event, data)``.
         """
@@ -225,13 +235,14 @@ class Broadcaster(trio.abc.AsyncResource):
         if topic is not None:
             check_topic(topic)
         text = self._event_types.serialise(event, data)
+        if self._relay is not None:
+            self._relay.send_nowait(ServerSentEvent(event, text), topic)
+            return
         self._clients.check_home()
         message = ServerSentEvent(event, text, id=self._history and self._history.next_id)
         if self._history is not None:
             self._history.append(message, topic)
-        recipients = self._clients.advance(message.id, topic)
-        behind = [recipient.offer(message) for recipient in recipients]
-        self._prune([client for client in behind if client is not None])
+        self._send(message, topic)
 
     async def wait_all_taken(self) -> None:
         """Wait until every client has taken what was broadcast before this call, or is gone.
@@ -258,7 +269,7 @@ class Broadcaster(trio.abc.AsyncResource):
         Args:
             last_event_id: The id of the last event that this client has seen, if it was here
                 before. What was broadcast since then comes first; or, if that is not known, a
-                ``stream-reset`` event.
+                ``stream-reset`` event. (With a relay: known in this process.)
             topics: What it gets, besides the events without a topic.
             key: Whose client it is, to be disconnected by; `None` for nobody's.
 
@@ -270,7 +281,7 @@ class Broadcaster(trio.abc.AsyncResource):
         self._check_open()
         self._clients.check_home()
         wanted = check_topics(topics)
-        return self._register(self._missed_events(last_event_id, wanted), wanted, key)
+        return self._register(self._beginning.missed_events(last_event_id, wanted), wanted, key)
 
     def admits(self, key: Hashable = None, key_limit: float = math.inf) -> bool:
         """Tell whether one more response may be opened (for the adapters of this package)."""
@@ -284,11 +295,23 @@ class Broadcaster(trio.abc.AsyncResource):
         """Return the seconds after which one who is turned away may come back."""
         return come_back(self._reconnection_time)
 
+    async def recall(
+        self, last_event_id: str | None, topics: frozenset[str] = frozenset()
+    ) -> Recalled | None:
+        """Look up what a client has missed that is not at hand (for the adapters of this package).
+
+        `None` if that cannot be done now: the client must come back later.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._relay is None:
+            return Recalled(last_event_id)
+        return await self._relay.recall(last_event_id, topics)
+
     @enable_ki_protection
     def open_stream(
         self,
+        recalled: Recalled,
         *,
-        last_event_id: str | None = None,
         topics: frozenset[str] = frozenset(),
         snapshot: Snapshot | None = None,
         key: Hashable = None,
@@ -302,13 +325,14 @@ class Broadcaster(trio.abc.AsyncResource):
         self._check_open()
         self._clients.check_home()
         client = self._register((), topics, key)
-        client.last_words = b"".join(self._draw_reconnection_time())
+        client.last_words = b"".join(self._beginning.reconnection())
+        client.renews = snapshot is not None
         try:
-            past = [*self._draw_reconnection_time(), *self._begin(client, last_event_id, snapshot)]
+            past = self._beginning.blocks(client, recalled.last_event_id, snapshot)
         except BaseException:
             client.close()
             raise
-        client.past = past[::-1]
+        client.past = [*self._beginning.reconnection(), *recalled.blocks, *past][::-1]
         self._streams.add(client)
         return client
 
@@ -349,9 +373,11 @@ class Broadcaster(trio.abc.AsyncResource):
         check_limit("key_limit", key_limit)
         check_seconds("max_age", max_age)
         await trio.lowlevel.checkpoint()
-        join = partial(self.open_stream, topics=check_topics(topics), snapshot=snapshot, key=key)
+        wanted = check_topics(topics)
+        recall = partial(self.recall, topics=wanted)
+        join = partial(self.open_stream, topics=wanted, snapshot=snapshot, key=key)
         admitted = self.admits(key, key_limit)
-        return stream_response(self, request, join, admitted=admitted, max_age=max_age)
+        return stream_response(self, request, recall, join, admitted=admitted, max_age=max_age)
 
     @enable_ki_protection
     def disconnect(self, key: Hashable, *, final: bool = False) -> int:
@@ -396,43 +422,31 @@ class Broadcaster(trio.abc.AsyncResource):
                 if client.cancel_scope is not None:
                     client.cancel_scope.cancel("aclose() of the broadcaster was cancelled")
 
-    def _draw_reconnection_time(self) -> list[bytes]:
-        if self._reconnection_time is None:
-            return []
-        return [ServerSentEvent(data=None, retry=round(self.draw_come_back() * 1000)).encode()]
+    def _attach(self, relay: Relay, history_size: int) -> StreamHistory:
+        node = Node(
+            StreamHistory(history_size),
+            self._buffer_size,
+            serialise=self._event_types.serialise,
+            check_home=self._clients.check_home,
+            send=self._send,
+            restart=self._restart,
+            wait_all_taken=self.wait_all_taken,
+        )
+        relay.attach(node)
+        return node.history
 
-    def _missed_events(
-        self, last_event_id: str | None, topics: frozenset[str]
-    ) -> Sequence[ServerSentEvent]:
-        if self._history is None or last_event_id is None:
-            return ()
-        missed = self._history.since(last_event_id)
-        if missed.gap is not None:
-            return [ServerSentEvent(RESET_EVENT, missed.gap)]
-        return self._history.events_from(missed.start, topics)
+    def _restart(self, reason: str, last_id: str) -> None:
+        """Tell all clients that events of the relay may have been missed."""
+        self._clients.check_home()
+        for client in self._clients:
+            if client.renews:  # It comes back, and gets a snapshot with the reset.
+                client.leave()
+        self._send(ServerSentEvent(RESET_EVENT, reason, id=last_id), None)
 
-    def _begin(
-        self, client: Client, last_event_id: str | None, snapshot: Snapshot | None
-    ) -> list[bytes]:
-        """Return what a client has missed, or else the state and where the stream now is."""
-        if self._history is None:
-            return self._encode_snapshot(snapshot)
-        position = ServerSentEvent(data=None, id=self._history.last_id).encode()
-        if last_event_id is None:
-            return [*self._encode_snapshot(snapshot), position]
-        missed = self._history.since(last_event_id)
-        if missed.gap is not None:
-            reset = ServerSentEvent(RESET_EVENT, missed.gap).encode()
-            return [reset, *self._encode_snapshot(snapshot), position]
-        client.position = self._history.end_of(missed.start, client.topics)
-        return self._history.wire_from(missed.start, client.topics)
-
-    def _encode_snapshot(self, snapshot: Snapshot | None) -> list[bytes]:
-        pairs = snapshot() if snapshot is not None else ()
-        return [
-            ServerSentEvent(event, self._event_types.serialise(event, data)).encode()
-            for event, data in pairs
-        ]
+    def _send(self, event: ServerSentEvent, topic: str | None) -> None:
+        recipients = self._clients.advance(event.id, topic)
+        behind = [recipient.offer(event) for recipient in recipients]
+        self._prune([client for client in behind if client is not None])
 
     def _register(
         self, backlog: Sequence[ServerSentEvent], topics: frozenset[str], key: Hashable

@@ -98,6 +98,7 @@ class Client(Subscription):
         "past",
         "position",
         "registry",
+        "renews",
         "topics",
         "waker",
     )
@@ -130,6 +131,8 @@ class Client(Subscription):
         self.key = key
         #: What goes before all events, encoded, however much it is; the first is last.
         self.past: list[bytes] = []
+        #: Whether it must come back if events were lost, for it has begun with a snapshot.
+        self.renews = False
         #: Blocks for the very end of the response, whoever ends it.
         self.last_words = b""
         self._on_close = on_close

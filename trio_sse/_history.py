@@ -1,77 +1,27 @@
-"""The last events that were broadcast, and what a client that comes back has missed of them.
+"""The last events of this process, and what a client that comes back has missed of them.
 
 Sans-IO: it knows events and their ids, and neither clients nor clocks. An id is ``<epoch>-<n>``:
 the n-th event of a history whose epoch no other history has, so that an id of another process, or
-of this one before its restart, is never mistaken for one of ours. Events are kept in a ring: to add
-one costs the same however many there are, and what follows an id is found by its number. Those who
-come back all together share the bytes of what they missed. One ring is for all topics: what a
-client asks for is chosen when it asks.
+of this one before its restart, is never mistaken for one of ours. What follows an id is found by
+its number.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Sequence
 from functools import cached_property
-from itertools import chain
 from typing import Final, final
 
-import attrs
-
-from ._event import ServerSentEvent
+from ._ring import Missed, Ring
 
 #: 64 bits of number are more than any process broadcasts; a longer one is no id of ours.
 _ID: Final = re.compile(r"([0-9a-f]+)-(0|[1-9][0-9]{0,18})", re.ASCII)
 
-#: Events that are joined once for all who replay them.
-_BLOCK: Final = 64
-
-#: An event and its topic, if it has one.
-_Recorded = tuple[ServerSentEvent, str | None]
-
 
 @final
-@attrs.frozen
-class Missed:
-    """What a client has missed since an id: all from `start` on, unless there is a `gap`."""
-
-    start: int = 0
-    """The position of the first event that was missed."""
-
-    gap: str | None = None
-    """Why it cannot be known what was missed."""
-
-
-@final
-class _Block:
-    """Some events in a row; those for all are joined once for all who replay them."""
-
-    def __init__(self, events: Sequence[_Recorded]) -> None:
-        self._events = events
-        self._topics = frozenset(topic for _, topic in events if topic is not None)
-        self._for_all = b"".join(_encode(events, frozenset()))
-
-    def wire(self, topics: frozenset[str]) -> list[bytes]:
-        wanted = self._topics & topics
-        if wanted:
-            return _encode(self._events, wanted)
-        return [self._for_all] if self._for_all else []
-
-
-@final
-class History:
-    """A bounded record of events, each with its id.
-
-    Args:
-        size: How many events are kept.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._count = 0
-        self._ring: list[_Recorded] = []
-        self._blocks: dict[int, _Block] = {}
+class History(Ring):
+    """A bounded record of events, to each of which it gives an id."""
 
     @cached_property
     def _epoch(self) -> str:
@@ -88,15 +38,6 @@ class History:
         """The id that the next event must have."""
         return f"{self._epoch}-{self._count + 1}"
 
-    def append(self, event: ServerSentEvent, topic: str | None) -> None:
-        """Record an event that was made with `next_id`."""
-        if len(self._ring) < self._size:
-            self._ring.append((event, topic))
-        else:
-            self._ring[self._count % self._size] = event, topic
-            self._blocks.pop(self._count - self._size, None)
-        self._count += 1
-
     def since(self, last_event_id: str) -> Missed:
         """Return what followed the event with this id, whoever has made the id up."""
         match = _ID.fullmatch(last_event_id)
@@ -110,41 +51,3 @@ class History:
         if number < self._count - len(self._ring):
             return Missed(gap="the last event ID is too old")
         return Missed(number)
-
-    def events_from(self, start: int, topics: frozenset[str]) -> list[ServerSentEvent]:
-        """Return the events from a position on, of these topics and of none."""
-        return [event for event, topic in self._from(start, self._count) if _is_in(topic, topics)]
-
-    def wire_from(self, start: int, topics: frozenset[str]) -> list[bytes]:
-        """Return the same as bytes, in pieces that all who ask share."""
-        aligned = min(-(-start // _BLOCK) * _BLOCK, self._count)
-        tail = max(aligned, self._count // _BLOCK * _BLOCK)
-        blocks = (self._block(n).wire(topics) for n in range(aligned, tail, _BLOCK))
-        return [
-            *_encode(self._from(start, aligned), topics),
-            *chain.from_iterable(blocks),
-            *_encode(self._from(tail, self._count), topics),
-        ]
-
-    def end_of(self, start: int, topics: frozenset[str]) -> int:
-        """Return the position after the last of these events; the start, if there is none."""
-        for n in range(self._count, start, -1):
-            if _is_in(self._ring[(n - 1) % self._size][1], topics):
-                return n
-        return start
-
-    def _from(self, start: int, stop: int) -> list[_Recorded]:
-        return [self._ring[n % self._size] for n in range(start, stop)]
-
-    def _block(self, start: int) -> _Block:
-        if start not in self._blocks:
-            self._blocks[start] = _Block(self._from(start, start + _BLOCK))
-        return self._blocks[start]
-
-
-def _is_in(topic: str | None, topics: frozenset[str]) -> bool:
-    return topic is None or topic in topics
-
-
-def _encode(events: Iterable[_Recorded], topics: frozenset[str]) -> list[bytes]:
-    return [event.encode() for event, topic in events if _is_in(topic, topics)]

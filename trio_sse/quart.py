@@ -27,6 +27,7 @@ from ._heartbeat import Silence, come_back, retirement
 from ._negotiation import negotiate, read_last_event_id
 from ._options import check_interval
 from ._producer import Source, produce
+from ._relay import Recalled
 
 #: Enters what a response is about into its stack, and returns the client; `None` if it is over.
 _Enter = Callable[[AsyncExitStack], Awaitable[Client | None]]
@@ -45,13 +46,14 @@ def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
 def stream_response(
     broadcaster: Broadcaster,
     request: quart.Request,
-    join: Callable[..., Client],
+    recall: Callable[[str | None], Awaitable[Recalled | None]],
+    join: Callable[[Recalled], Client],
     *,
     admitted: bool,
     max_age: float,
 ) -> quart.Response:
     """Return the answer to a request: what is broadcast, unless negotiation says otherwise."""
-    enter = partial(_join, broadcaster, partial(join, last_event_id=_last_event_id(request)))
+    enter = partial(_join, broadcaster, partial(recall, _last_event_id(request)), join)
     silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
     come_back = broadcaster.draw_come_back()
     return _respond(request, enter, silence, admitted=admitted, come_back=come_back)
@@ -104,11 +106,16 @@ def _last_event_id(request: quart.Request) -> str | None:
 
 
 async def _join(
-    broadcaster: Broadcaster, join: Callable[[], Client], stack: AsyncExitStack
+    broadcaster: Broadcaster,
+    recall: Callable[[], Awaitable[Recalled | None]],
+    join: Callable[[Recalled], Client],
+    stack: AsyncExitStack,
 ) -> Client | None:
-    """Register a client until the stack ends, unless the broadcaster was closed meanwhile."""
-    await trio.lowlevel.checkpoint()
-    return None if broadcaster.closed else stack.enter_context(join())
+    """Register a client until the stack ends, unless it must come back later."""
+    recalled = await recall()
+    if recalled is None or broadcaster.closed:
+        return None
+    return stack.enter_context(join(recalled))
 
 
 async def _produce(source: Source, stack: AsyncExitStack) -> Client | None:

@@ -1,0 +1,199 @@
+"""One pinned connection to Redis or Valkey, and how it is opened anew.
+
+The only room that knows coredis, and it uses one narrow way of it: a pool of its own for each
+session, holding one connection that is acquired once. So a connection that dies is an error here,
+and never another connection behind our back; no command is ever repeated by the client; nothing is
+waited for without an end. docs/design.md tells why. It knows commands, and nothing of events.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast, final
+from urllib.parse import parse_qs, urlsplit
+
+import attrs
+import trio
+from coredis.connection import BaseConnection
+from coredis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    RedisError,
+    WrongTypeError,
+)
+from coredis.pool import ConnectionPool
+
+#: Seconds to wait after a session was lost: the first time, and at most.
+_SHORTEST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+
+_logger = logging.getLogger("trio_sse")
+
+#: What says that a session is over; among them what says that a next one would be, too.
+_FAILURES: Final = (RedisError, OSError)
+_REFUSALS: Final = (AuthenticationError, AuthorizationError, WrongTypeError)
+
+
+class SessionLostError(Exception):
+    """A connection is gone, or its server does not serve now; another one may be opened."""
+
+
+class MissingKeyError(SessionLostError):
+    """A command needs a key that does not exist."""
+
+
+class RefusedError(PermissionError):
+    """Redis refuses what a relay must do: its password, its permissions or its key are wrong."""
+
+
+@final
+@attrs.frozen(eq=False)
+class Session:
+    """One connection, for as long as it lasts."""
+
+    _connection: BaseConnection
+    _timeout: float
+
+    async def command(self, name: bytes, *arguments: bytes | str | int, blocks: float = 0) -> Any:
+        """Send a command and return its reply, with text as `bytes`.
+
+        Args:
+            name: The command's.
+            arguments: The command's.
+            blocks: Seconds that the server itself may wait before it replies.
+
+        Raises:
+            SessionLostError: If there is no reply, or an error that may pass.
+            RefusedError: If the reply says that it will always be one.
+        """
+        try:
+            return await self._connection.create_request(
+                name,
+                *arguments,
+                decode=False,
+                timeout=self._timeout + blocks,
+                disconnect_on_cancellation=True,
+            )
+        except _FAILURES as error:
+            raise _translated(error) from error
+
+
+@final
+@attrs.define(eq=False)
+class Server:
+    """Where Redis is, and how sessions with it went.
+
+    Raises:
+        ValueError: If the URL is none of Redis, or wants what only `ssl_context` can say.
+    """
+
+    url: str = attrs.field(repr=False)  # It may hold a password.
+    ssl_context: ssl.SSLContext | None
+    timeout: float
+    sessions_lost: int = attrs.field(default=0, init=False)
+    last_error: str | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("redis", "rediss", "unix"):
+            raise ValueError(
+                f"the URL must begin with redis://, rediss:// or unix://, got {parts.scheme!r}"
+            )
+        if wrong := sorted(name for name in parse_qs(parts.query) if name.startswith("ssl_")):
+            raise ValueError(f"say {', '.join(wrong)} by ssl_context, not in the URL")
+        if parts.scheme == "rediss" and self.ssl_context is None:
+            self.ssl_context = ssl.create_default_context()  # It looks at the host's name, too.
+
+    @asynccontextmanager
+    async def open_session(self) -> AsyncGenerator[Session]:
+        """Connect; what goes wrong with the connection is told by `SessionLostError`.
+
+        Raises:
+            SessionLostError: If the connection cannot be made, or was lost.
+            RefusedError: If Redis refuses.
+        """
+        try:
+            async with self._pool() as pool, pool.acquire() as connection:
+                yield Session(connection, self.timeout)
+        except (*_FAILURES, BaseExceptionGroup) as error:
+            cause = error
+        else:
+            return
+        # Cancelled amid its handshake, coredis says that the connection failed.
+        await trio.lowlevel.checkpoint_if_cancelled()
+        raise _unwrapped(cause) from cause
+
+    async def keep_session(
+        self, use: Callable[[Session], Awaitable[None]], *, refusable: bool = False
+    ) -> None:
+        """Use a session, and when it is lost another one, until that returns.
+
+        Raises:
+            RefusedError: If Redis refuses, and it is `refusable`; else it may think better of it.
+        """
+        pause = _SHORTEST_PAUSE
+        while True:
+            opened_at = trio.current_time()
+            try:
+                async with self.open_session() as session:
+                    await use(session)
+            except (SessionLostError, RefusedError) as error:
+                if refusable and isinstance(error, RefusedError):
+                    raise
+                self.note(error)
+            else:
+                return
+            if trio.current_time() - opened_at > _LONGEST_PAUSE:
+                pause = _SHORTEST_PAUSE
+            if pause == _SHORTEST_PAUSE:
+                _logger.warning("no connection to Redis, trying again: %s", self.last_error)
+            await trio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 (keeps no secret)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def note(self, error: Exception) -> None:
+        """Count a session that was lost."""
+        self.sessions_lost += 1
+        self.last_error = str(error)
+
+    def _pool(self) -> ConnectionPool[Any]:
+        options: dict[str, Any] = {"ssl_context": self.ssl_context} if self.ssl_context else {}
+        return ConnectionPool.from_url(
+            self.url,
+            decode_components=True,
+            max_connections=1,
+            timeout=self.timeout,
+            connect_timeout=self.timeout,
+            stream_timeout=self.timeout,
+            **options,
+        )
+
+
+def _translated(error: BaseException) -> SessionLostError | RefusedError:
+    if isinstance(error, SessionLostError | RefusedError):
+        return error
+    text = f"{type(error).__name__}: {error}"
+    if isinstance(error, _REFUSALS):
+        return RefusedError(text)
+    return MissingKeyError(text) if str(error) == "no such key" else SessionLostError(text)
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """Return what an exception is about that may be a group of coredis's nurseries."""
+    if not isinstance(error, BaseExceptionGroup):
+        return _translated(error)
+    group = cast("BaseExceptionGroup[BaseException]", error)
+    cancelled, _ = group.split(trio.Cancelled)
+    if cancelled is not None:  # Then it may have failed for that alone.
+        return cancelled
+    failures, others = group.split((*_FAILURES, SessionLostError))
+    return _translated(_leaf(failures)) if others is None else _leaf(others)
+
+
+def _leaf(error: Any) -> BaseException:
+    while exceptions := getattr(error, "exceptions", ()):
+        error = exceptions[0]
+    return cast("BaseException", error)
