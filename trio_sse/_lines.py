@@ -1,7 +1,8 @@
-"""The source of `trio-sse serve`: each line of standard input, no faster than the clients read.
+"""The source of `trio-sse serve`: each line of standard input, no faster than it is taken.
 
 It reads in a worker thread, since standard input may be a file, which no event loop can wait for.
-It knows bytes, lines and the broadcaster's pace; it does not know how events are served.
+It knows bytes, lines and the pace of the clients and of Redis; it does not know how events are
+served.
 """
 
 from __future__ import annotations
@@ -9,58 +10,75 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Final, final
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import trio
 
 from ._broadcaster import Broadcaster
+from ._event_types import RESET_EVENT
+from ._stream_history import order
 
-_STDIN: Final = 0
+if TYPE_CHECKING:
+    from .redis import RedisRelay
 
 #: Bytes read at once: what a Linux pipe holds.
 _READ_SIZE: Final = 64 * 1024
 
+#: Seconds for which a line is waited for that Redis may have lost when it lost its history.
+_PATIENCE: Final = 2.0
 
-async def broadcast_lines(broadcaster: Broadcaster, *, options: argparse.Namespace) -> None:
+
+class Outlet(Protocol):
+    """Where the lines go."""
+
+    async def send(self, lines: Sequence[str]) -> None:
+        """Broadcast lines, as fast as they are taken."""
+        ...
+
+    async def finish(self) -> None:
+        """Wait until all lines are taken."""
+        ...
+
+
+async def broadcast_lines(outlet: Outlet, descriptor: int, *, exit_on_eof: bool) -> None:
     """Broadcast the lines, then return if that was asked for, when all clients have taken them."""
-    lines = _Lines(broadcaster, options.event, options.buffer)
+    lines = _Lines()
     try:
         while chunk := await trio.to_thread.run_sync(
-            os.read, _STDIN, _READ_SIZE, abandon_on_cancel=True
+            os.read, descriptor, _READ_SIZE, abandon_on_cancel=True
         ):
-            await lines.feed(chunk)
-        await lines.finish()
+            await outlet.send(lines.feed(chunk))
+        await outlet.send(lines.rest())
+        await outlet.finish()
     finally:
         lines.report()
-    if not options.exit_on_eof:
+    if not exit_on_eof:
         await trio.sleep_forever()
 
 
 @final
 class _Lines:
-    """Broadcasts lines out of bytes that are cut anywhere, at the pace of the clients."""
+    """Makes lines of text out of bytes that are cut anywhere."""
 
-    def __init__(self, broadcaster: Broadcaster, event: str, buffer_size: int) -> None:
-        self._broadcaster = broadcaster
-        self._event = event
-        self._buffer_size = buffer_size
+    def __init__(self) -> None:
         self._rest: list[bytes] = []
-        self._since_pause = 0
         self._replaced = 0
 
-    async def feed(self, chunk: bytes) -> None:
-        await trio.lowlevel.checkpoint()
+    def feed(self, chunk: bytes) -> list[str]:
+        """Return the lines that end in this chunk."""
         first, *others = chunk.split(b"\n")
         self._rest.append(first)
-        for part in others:
-            await self._broadcast(b"".join(self._rest))
-            self._rest = [part]
+        if not others:
+            return []
+        *whole, rest = b"".join(self._rest), *others
+        self._rest = [rest]
+        return [self._decode(line.removesuffix(b"\r")) for line in whole]
 
-    async def finish(self) -> None:
-        """Broadcast a last line that has no line end; wait until everything is taken."""
-        if rest := b"".join(self._rest):
-            await self._broadcast(rest)
-        await self._broadcaster.wait_all_taken()
+    def rest(self) -> list[str]:
+        """Return a last line that has no line end."""
+        rest = b"".join(self._rest)
+        return [self._decode(rest.removesuffix(b"\r"))] if rest else []
 
     def report(self) -> None:
         if self._replaced:
@@ -69,16 +87,65 @@ class _Lines:
                 file=sys.stderr,
             )
 
-    async def _broadcast(self, line: bytes) -> None:
-        if self._since_pause == self._buffer_size:
-            await self._broadcaster.wait_all_taken()
-            self._since_pause = 0
-        self._broadcaster.broadcast(self._event, self._decode(line.removesuffix(b"\r")))
-        self._since_pause += 1
-
     def _decode(self, line: bytes) -> str:
         try:
             return line.decode()
         except UnicodeDecodeError:
             self._replaced += len(line) - len(line.decode(errors="ignore").encode())
             return line.decode(errors="replace")
+
+
+@final
+class ToClients:
+    """Sends lines to the clients, and after each buffer full of them waits for the slowest."""
+
+    def __init__(self, broadcaster: Broadcaster, options: argparse.Namespace) -> None:
+        self._broadcaster = broadcaster
+        self._event: str = options.event
+        self._buffer_size: int = options.buffer
+        self._since_pause = 0
+
+    async def send(self, lines: Sequence[str]) -> None:
+        """Broadcast lines, as fast as the clients read."""
+        await trio.lowlevel.checkpoint()
+        for line in lines:
+            if self._since_pause == self._buffer_size:
+                await self._broadcaster.wait_all_taken()
+                self._since_pause = 0
+            self._broadcaster.broadcast(self._event, line)
+            self._since_pause += 1
+
+    async def finish(self) -> None:
+        """Wait until the clients have taken all lines."""
+        await self._broadcaster.wait_all_taken()
+
+
+@final
+class ToRelay:
+    """Sends lines into the shared stream, and waits until Redis and the clients here have them."""
+
+    def __init__(
+        self, broadcaster: Broadcaster, options: argparse.Namespace, relay: RedisRelay
+    ) -> None:
+        self._broadcaster = broadcaster
+        self._event: str = options.event
+        self._buffer_size: int = options.buffer
+        self._relay = relay
+        self._since_pause = 0
+        self._last_id: str | None = None
+
+    async def send(self, lines: Sequence[str]) -> None:
+        """Broadcast lines; return when Redis has them."""
+        await trio.lowlevel.checkpoint()
+        *others, last = lines or [None]
+        for line in others:
+            await self._send(line, wait=False)
+        if last is not None:
+            await self._send(last, wait=True)
+
+    async def finish(self) -> None:
+        """Wait until the last line has come back here, and the clients have taken it."""
+        await trio.lowlevel.checkpoint()
+        if self._last_id is not None:
+            await self._come_back(self._last_id)
+        await self._broadcaster.wait_all_taken()

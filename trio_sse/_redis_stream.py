@@ -92,7 +92,7 @@ class Stream:
 
     def __init__(self, name: str, maxlen: int) -> None:
         self._key = name
-        self._maxlen = maxlen
+        self.maxlen = maxlen
         self._marker = f"{{{name}}}:producer:{secrets.token_hex(8)}"
 
     async def append(self, session: Session, number: int, letters: Sequence[Letter]) -> list[str]:
@@ -100,7 +100,7 @@ class Stream:
         fields = chain.from_iterable(map(_fields, letters))
         reply: bytes = await session.command(
             b"EVAL",
-            *(_APPEND, 2, self._key, self._marker, number, self._maxlen, _MARKER_LIFETIME),
+            *(_APPEND, 2, self._key, self._marker, number, self.maxlen, _MARKER_LIFETIME),
             *fields,
         )
         return reply.decode().split()[1:]

@@ -31,9 +31,13 @@ class Tail:
     def __init__(self, stream: Stream, node: Node) -> None:
         self._stream = stream
         self._node = node
-        # Half of a buffer, so that a client which is behind by a page can still take one.
-        self._page_size = max(1, min(_MAX_PAGE, node.buffer_size // 2))
+        # Half of a buffer, so that a client which is behind by a page can still take one; and less
+        # than a full page cannot hide that what came before it was trimmed.
+        self._page_size = max(1, min(_MAX_PAGE, node.buffer_size // 2, stream.maxlen))
+        #: The id after which it reads on; `None` until that is known.
         self._last_id: str | None = None
+        #: An id after which it goes on though Redis does not know it, as the clients were told.
+        self._doubted: str | None = None
         #: Set when something more has come; then there is another one.
         self.moved = trio.Event()
         #: Set once it is known where the stream ends.
@@ -49,7 +53,7 @@ class Tail:
     @property
     def head(self) -> str:
         """The id after which it reads on."""
-        return self._node.history.last_id if self._last_id is None else self._last_id
+        return self._last_id or ORIGIN
 
     def is_alive(self, patience: float) -> bool:
         """Whether Redis has answered lately."""
@@ -57,69 +61,68 @@ class Tail:
 
     async def begin(self, session: Session) -> None:
         """Find out where the stream ends, or whether it goes on where it was left."""
-        await self._continue(session)
+        if self._last_id is None:
+            self._last_id = (await self._stream.extent(session)).last_id
+            self._node.history.begin(self._last_id)
+        elif not await self._is_known(session, self._last_id):
+            await self._begin_again(session)
         self.started.set()
 
     async def read(self, session: Session) -> None:
         """Read by one session, for as long as it lasts."""
         try:
-            last_id = await self._continue(session)
+            await self.begin(session)
             while True:
                 self._heard_at = trio.current_time()
-                entries = await self._stream.read(session, last_id, self._page_size)
-                for entry in entries:
-                    self._take(entry)
-                    last_id = self._last_id = entry.id
-                self._tell_moved()
-                if not entries:
-                    last_id = await self._look_back(session, last_id)
-                elif len(entries) == self._page_size:
-                    with trio.move_on_after(_PACE):
-                        await self._node.wait_all_taken()
+                await self._read_page(session, self.head)
         finally:
             self._heard_at = None
 
-    async def _continue(self, session: Session) -> str:
-        """Return the id after which to read on; the first time, the end of the stream."""
-        if self._last_id is None:
-            last_id = (await self._stream.extent(session)).last_id
-            self._node.history.begin(last_id)
-        elif (await self._stream.page(session, self._last_id, 0)).anchored:
-            last_id = self._last_id
-        else:
-            last_id = await self._begin_again(session)
-        self._last_id = last_id
-        return last_id
-
-    async def _look_back(self, session: Session, last_id: str) -> str:
-        """Ask whether ids went back: nothing would ever follow the last one."""
-        extent = await self._stream.extent(session)
-        if extent.last_id != ORIGIN and order(extent.last_id) < order(last_id):
-            return await self._begin_again(session)
-        return last_id
-
-    async def _begin_again(self, session: Session) -> str:
-        """Go on after what Redis and we both know, and tell the clients."""
-        last_id = await self._common_id(session)
-        self.gaps += 1
-        self._node.begin_again("events may have been lost: Redis has another history", last_id)
-        self._last_id = last_id
+    async def _read_page(self, session: Session, last_id: str) -> None:
+        entries = await self._stream.read(session, last_id, self._page_size)
+        is_full = len(entries) == self._page_size
+        if is_full and last_id != self._doubted and not await self._is_known(session, last_id):
+            self._tell_gap(last_id)
+        for entry in entries:
+            self._take(entry)
         self._tell_moved()
-        return last_id
+        if not entries:
+            await self._look_back(session, last_id)
+        elif is_full:
+            with trio.move_on_after(_PACE):
+                await self._node.wait_all_taken()
 
-    async def _common_id(self, session: Session) -> str:
+    async def _is_known(self, session: Session, last_id: str) -> bool:
+        """Ask whether what follows an id now is all that ever did."""
+        return (await self._stream.page(session, last_id, 0)).anchored
+
+    async def _look_back(self, session: Session, last_id: str) -> None:
+        """Ask whether ids went back: nothing would ever follow the last one."""
+        end = (await self._stream.extent(session)).last_id
+        if end != ORIGIN and order(end) < order(last_id):
+            await self._begin_again(session)
+
+    async def _begin_again(self, session: Session) -> None:
+        """Go on after what Redis and we both know, or else after what comes first."""
         known = self._node.history.ids
         page = await self._stream.page(session, known[0], len(known))
         kept = {entry.id for entry in page.entries}
         if page.anchored:
             kept.add(known[0])
-        for event_id in reversed(known):
-            if event_id in kept:
-                return event_id
-        extent = await self._stream.extent(session)
-        return min(known[-1], extent.last_id, key=order)
+        common = next((event_id for event_id in reversed(known) if event_id in kept), None)
+        end = (await self._stream.extent(session)).last_id
+        self._last_id = common or min(self.head, end, key=order)
+        self._doubted = None if common else self._last_id
+        self._tell_gap(self._last_id)
+        self._tell_moved()
+
+    def _tell_gap(self, last_id: str) -> None:
+        self.gaps += 1
+        reason = "events were lost in Redis, or this server was away from it for too long"
+        self._node.begin_again(reason, last_id)
 
     def _take(self, entry: Entry) -> None:
+        self._last_id = entry.id
         self.received += 1
         self.lag = time.time() - order(entry.id)[0] / 1000
         if entry.event is not None:
