@@ -10,27 +10,17 @@ from typing import Any, cast
 
 import pytest
 import trio
-from quart import Response, request
-from quart_trio import QuartTrio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
+from .ways import quart_app
+
 RETRY = re.compile(rb"retry: (\d+)\n\n")
 
 
-def quart_with_options(broadcaster: Broadcaster, **options: object) -> App:
-    app = QuartTrio(__name__)
-
-    @app.get("/events")
-    async def _() -> Response:
-        return await broadcaster.stream(request, **options)  # type: ignore[arg-type]
-
-    return app
-
-
-@pytest.fixture(params=[sse_app, quart_with_options], ids=["sse_app", "stream"])
+@pytest.fixture(params=[sse_app, quart_app], ids=["sse_app", "stream"])
 def door(request: pytest.FixtureRequest) -> partial[App]:
     """Both ways to give a stream its options."""
     return partial(request.param)
