@@ -88,10 +88,12 @@ class _Process:
 class Server(_Process):
     """A subject's server, ready for clients; at the given port, or one that is free."""
 
-    def __init__(self, subject: Subject, cache: Path, port: int = 0) -> None:
-        self.port = port or _free_port()
+    def __init__(
+        self, subject: Subject, cache: Path, port: int = 0, core: int = CORES[0]
+    ) -> None:
+        self.port = port or free_port()
         self.posts = subject.posts
-        super().__init__(subject.command(cache, self.port), CORES[0])
+        super().__init__(subject.command(cache, self.port), core)
 
     def __enter__(self) -> Self:
         """Wait until it has streamed once, so that all it loads late is loaded."""
@@ -104,7 +106,7 @@ class Server(_Process):
 
     def cpu(self) -> float:
         """Return the seconds of CPU that it has used."""
-        return sum(time.clock_gettime(_cpu_clock(pid)) for pid in self._workers())
+        return sum(time.clock_gettime(cpu_clock(pid)) for pid in self._workers())
 
     def resident(self) -> int:
         """Return the bytes of memory that it holds."""
@@ -155,13 +157,14 @@ def clean_up_on_sigterm() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody listens at."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
 
 
-def _cpu_clock(pid: int) -> int:
+def cpu_clock(pid: int) -> int:
     """Return the clock that `clock_getcpuclockid` gives for a process (Linux)."""
     return (~pid << 3) | 2
 

@@ -34,7 +34,7 @@ def install_python(cache: Path) -> None:
     venv.create(cache / "python", with_pip=True)
     pip = (python(cache), "-m", "pip", "install", "--quiet")
     requirements = HERE / "requirements.txt"
-    _run(*pip, "-e", f"{HERE.parent}[hypercorn,quart]", "-r", requirements)
+    _run(*pip, "-e", f"{HERE.parent}[hypercorn,quart,redis]", "-r", requirements)
 
 
 def install_node(cache: Path) -> None:

@@ -95,6 +95,17 @@ def remembering(way: str, history: int, *reconnection: float) -> Subject:
     return Subject(f"remembering-{way}", f"trio-sse, {way}, long memory", command)
 
 
+def node(redis: int, publisher: int = 0, history: int = 256, timeout: float = 5.0) -> Subject:
+    """Return one of several processes that share a stream, in the Redis at that port."""
+
+    def command(cache: Path, port: int) -> list[str]:
+        module = "benchmarks.servers.node"
+        options = map(str, [port, redis, publisher, history, timeout])
+        return [str(python(cache)), "-m", module, *options]
+
+    return Subject(f"node-{publisher}", "trio-sse, a node", command)
+
+
 FLOOR: Final = "floor"
 BARE: Final = "bare"
 

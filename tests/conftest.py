@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Generator, MutableMapping
 from typing import Any, Final, final
 
 import pytest
@@ -16,6 +16,8 @@ from starlette.routing import Route
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.testing import EventStream, open_event_stream
 
+from .redis_servers import RedisServer, redis_server
+
 #: CI has the time for more: more doors and frameworks, more examples, more of everything.
 THOROUGH: Final = "THOROUGH" in os.environ
 
@@ -23,6 +25,7 @@ THOROUGH: Final = "THOROUGH" in os.environ
 collect_ignore = ["browser", "interop"]
 if not THOROUGH:
     collect_ignore += ["test_examples.py", "test_rewriting.py", "test_stock_faults.py"]
+    collect_ignore += ["test_cli_redis.py", "test_recipe.py", "test_relay_failures.py"]
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -65,6 +68,13 @@ def asgi_door(request: pytest.FixtureRequest) -> Door:
     """The ways in which nothing stands between us and ASGI's `send`."""
     chosen: Door = request.param
     return chosen
+
+
+@pytest.fixture(scope="session")
+def redis() -> Generator[RedisServer]:
+    """A server for all tests of this process that leave it as it is."""
+    with redis_server() as server:
+        yield server
 
 
 def app_sending(*chunks: bytes) -> App:

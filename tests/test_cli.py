@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import attrs
 import psutil
@@ -19,7 +22,12 @@ import pytest
 import trio
 
 import trio_sse
+from trio_sse import Broadcaster
 from trio_sse._cli import main
+from trio_sse._lines import ToRelay
+from trio_sse.redis import RedisRelay
+
+from .redis_servers import RedisServer
 
 PROGRAM = [sys.executable, "-m", "trio_sse"]
 
@@ -37,9 +45,11 @@ class Running:
         assert self.process.stdin is not None
         await self.process.stdin.aclose()
 
-    async def get(self, path: str) -> trio.SocketStream:
+    async def get(self, path: str, last_event_id: str = "") -> trio.SocketStream:
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
-        await stream.send_all(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        headers = "host: localhost\r\n"
+        headers += f"last-event-id: {last_event_id}\r\n" if last_event_id else ""
+        await stream.send_all(f"GET {path} HTTP/1.1\r\n{headers}\r\n".encode())
         return stream
 
     async def finish(self) -> tuple[int, str]:
@@ -50,16 +60,21 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*arguments: str) -> AsyncGenerator[Running]:
+async def running(*arguments: str, **options: Any) -> AsyncGenerator[Running]:
     command = [*PROGRAM, *arguments, "--port", "0"]
     pipe = subprocess.PIPE
-    run = partial(trio.run_process, stdin=pipe, stdout=pipe, stderr=pipe, check=False)
+    options = {"stdin": pipe, **options}
+    run = partial(trio.run_process, stdout=pipe, stderr=pipe, check=False, **options)
     async with trio.open_nursery() as nursery:
         with trio.fail_after(60):
             process = await nursery.start(run, command)
             url = await process.stdout.receive_some()
             yield Running(process, int(url.decode().rpartition(":")[2]))
             nursery.cancel_scope.cancel()
+
+
+def close_standard_input() -> None:
+    os.close(0)
 
 
 async def read_until(stream: trio.SocketStream, expected: bytes) -> bytes:
@@ -72,14 +87,18 @@ async def read_until(stream: trio.SocketStream, expected: bytes) -> bytes:
 
 
 def body_of(response: bytes) -> bytes:
-    """Return the events of a whole response, which must have come to its last chunk."""
+    """Return the events of a whole response, which must have come to its last chunk, without ids."""
+    return re.sub(rb"id: .*\n", b"", whole_body_of(response)).removeprefix(b"\n")
+
+
+def whole_body_of(response: bytes) -> bytes:
     _, _, rest = response.partition(b"\r\n\r\n")
     body = b""
     while True:
         size, _, rest = rest.partition(b"\r\n")
         if size == b"0":
             assert rest == b"\r\n"
-            return re.sub(rb"id: .*\n", b"", body).removeprefix(b"\n")
+            return body
         body += rest[: int(size, 16)]
         rest = rest[int(size, 16) + 2 :]
 
@@ -218,6 +237,9 @@ def test_a_bad_option_is_one_line_that_names_it(
     [
         (["serve", "--event", "error"], "'error'"),
         (["serve", "--event", ""], "must not be empty"),
+        (["serve", "--redis", "http://localhost"], "must begin with redis://"),
+        (["serve", "--redis", "redis://localhost:x"], "Port could not be cast"),
+        (["serve", "--redis", "redis://localhost", "--stream", ""], "stream must not be empty"),
         (["demo", "--host", "256.0.0.1"], "cannot listen at 256.0.0.1"),
     ],
 )
@@ -235,11 +257,28 @@ def test_a_missing_extra_is_one_line_with_the_fix(monkeypatch: pytest.MonkeyPatc
         main(["demo"])
 
 
+def test_a_missing_client_of_redis_is_one_line_with_the_fix(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "coredis.connection", None)
+    for room in ("redis", "_redis_session"):
+        monkeypatch.delitem(sys.modules, f"trio_sse.{room}", raising=False)
+        monkeypatch.delattr(trio_sse, room, raising=False)
+    with pytest.raises(SystemExit, match=r"coredis.*pip install 'trio-sse\[demo,redis\]'"):
+        main(["serve", "--redis", "redis://localhost"])
+
+
+def test_redis_is_imported_only_when_asked_for() -> None:
+    code = "import sys, trio_sse._program, trio_sse._lines; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    assert b"coredis" not in modules.stdout
+
+
 def test_standard_input_that_is_closed_is_one_line() -> None:
     closed = subprocess.run(
         [*PROGRAM, "serve", "--port", "0"],
         stdin=None,
-        preexec_fn=lambda: os.close(0),
+        preexec_fn=close_standard_input,
         capture_output=True,
         check=False,
         timeout=60,
@@ -287,3 +326,105 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out.startswith("trio-sse 0.")
+
+
+# With Redis
+
+
+@pytest.fixture
+def shared(redis: RedisServer, request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """The arguments of programs that share a stream of this test's own."""
+    return ("serve", "--redis", redis.url, "--stream", request.node.name)
+
+
+def events_in(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    """Return the ids, types and data of events of one line, as they are on the wire."""
+    return re.findall(rb"^id: (.*)\n(?:event: (.*)\n)?data: (.*)\n\n", body, re.MULTILINE)
+
+
+async def test_programs_that_share_a_stream_serve_the_lines_of_all_in_one_order(
+    shared: tuple[str, ...],
+) -> None:
+    async with (
+        running(*shared) as one,
+        running(*shared, "--event", "warning", preexec_fn=close_standard_input) as two,
+        await one.get("/events") as early,
+        await two.get("/events") as other,
+    ):
+        head = await read_until(other, b"\n\n")
+        await read_until(early, b"\n\n")
+        await one.write(b"a\nb\n")
+        # A reader of one program leaves in the middle, and goes on at the other.
+        left = await read_until(early, b"data: a\n\n")
+        last_id = re.findall(rb"id: (.*)\n", left)[0].decode()
+        await one.write(b"c\n")
+        received = head + await read_until(other, b"data: c\n\n")
+        for program in (one, two):
+            async with await program.get("/events", last_event_id=last_id) as late:
+                missed = await read_until(late, b"data: c\n\n")
+                program.process.send_signal(signal.SIGTERM)
+                missed += b"".join([chunk async for chunk in late])
+                assert events_in(whole_body_of(missed)) == events_in(received)[1:]
+            assert await program.finish() == (0, "")
+    assert [data for _, _, data in events_in(received)] == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize(
+    ("account", "said"),
+    [
+        ("nobody:wrong@", "Redis refuses: .*invalid username-password pair"),
+        ("idle:secret@", "Redis refuses: .*no permissions to run the 'xinfo"),
+        ("", "Redis refuses: .*wrong kind of value"),
+    ],
+)
+def test_what_redis_refuses_is_one_line(redis: RedisServer, account: str, said: str) -> None:
+    redis.ask("ACL", "SETUSER", "idle", "on", ">secret", "~*", "-@all")
+    redis.ask("SET", "text", "which is no stream")
+    url = redis.url.replace("//", f"//{account}")
+    with pytest.raises(SystemExit, match=f"^trio-sse: {said}") as ended:
+        main(["serve", "--port", "0", "--redis", url, "--stream", "text"])
+    assert "\n" not in str(ended.value)
+
+
+async def test_a_line_that_is_too_long_is_left_out_and_the_others_are_sent(
+    redis: RedisServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    relay = RedisRelay(redis.url, stream="long lines", outbox_size=2)
+    broadcaster = Broadcaster(relay=relay)
+    broadcaster.register_event("line")
+    outlet = ToRelay(broadcaster, argparse.Namespace(event="line", buffer=4), relay)
+
+    async def send() -> None:
+        for lines in (["x" * 2**20, "1"], ["2"], [], ["x" * 2**20], [*"34567"]):
+            await outlet.send(lines)
+        await outlet.finish()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(relay.run)
+        with broadcaster.subscribe() as events:
+            nursery.start_soon(send)
+            assert [(await events.receive()).data for _ in range(7)] == [*"1234567"]
+        nursery.cancel_scope.cancel()
+    assert capsys.readouterr().err.count("trio-sse: a line is left out: an event of 1048") == 2
+
+
+async def test_a_line_that_redis_has_lost_is_not_waited_for_for_ever(
+    autojump_clock: object,
+) -> None:
+    class Relay:
+        """Takes a line, and tells that it has lost its history before the line came back."""
+
+        gaps = 0
+
+        def statistics(self) -> Any:
+            return SimpleNamespace(head="1-0", gaps=self.gaps)
+
+        async def publish(self, *_: str) -> str:
+            await trio.lowlevel.checkpoint()
+            self.gaps += 1
+            return "2-0"
+
+    options = argparse.Namespace(event="message", buffer=1)
+    relay: Any = Relay()
+    with trio.fail_after(10):
+        await ToRelay(Broadcaster(), options, relay).send(["a line"])

@@ -19,7 +19,19 @@ ROOMS: Final = {path.stem: ast.parse(path.read_text("utf-8")) for path in ROOT.g
 
 #: Each room may import only rooms named before it.
 ORDER: Final = (
-    *("_event", "_ring", "_history", "_stream_history", "_relay", "_home", "_groups", "_options", "_negotiation", "_heartbeat", "_head"),
+    *(
+        "_event",
+        "_ring",
+        "_history",
+        "_stream_history",
+        "_relay",
+        "_home",
+        "_groups",
+        "_options",
+        "_negotiation",
+        "_heartbeat",
+        "_head",
+    ),
     *("_conversion", "_event_types", "_subscription", "_client", "_clients"),
     *("_beginning", "_broadcaster", "_route", "_chunks", "_audience", "_writer", "_direct"),
     *("_carried", "_delivery", "_asgi", "_producer", "__init__"),
@@ -138,9 +150,7 @@ def test_imports_run_downwards_only(room: str) -> None:
     assert upwards == ({"quart"} if room in {"_broadcaster", "_route"} else set())
 
 
-@pytest.mark.parametrize(
-    "room", ["_event", "_ring", "_history", "_stream_history", "_negotiation"]
-)
+@pytest.mark.parametrize("room", ["_event", "_ring", "_history", "_stream_history", "_negotiation"])
 def test_what_does_no_io_knows_no_trio(room: str) -> None:
     assert packages(room) - sys.stdlib_module_names <= {"__future__", "attrs"}
     assert neighbours(room) <= {"_event", "_ring"}

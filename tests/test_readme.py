@@ -24,7 +24,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def _blocks() -> Iterator[tuple[str, str, str]]:
     for page in PAGES:
         text = page.read_text("utf-8")
-        for match in re.finditer(r"(?:<!-- (\S+) -->\n)?```python\n(.*?)```", text, re.DOTALL):
+        for match in re.finditer(r"(?:<!-- (\S+) -->\n)?```(?:python|nginx|ini)\n(.*?)```", text, re.DOTALL):
             yield page.name, match[1] or "", match[2]
 
 
@@ -36,13 +36,13 @@ def test_a_code_block_is_a_file(page: str, path: str, code: str) -> None:
 
 def test_every_example_is_run_by_a_test() -> None:
     tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
-    examples = {path.name for path in EXAMPLES.glob("*.py")}
+    examples = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
     tests_themselves = {path.name for path in EXAMPLES.glob("test_*.py")}
     assert not {name for name in examples - tests_themselves if name not in tests}
 
 
 async def test_the_quickstart_streams_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     code = (EXAMPLES / "quickstart.py").read_text("utf-8")
     program = tmp_path / "quickstart.py"
     program.write_text(code.replace("Config()", f"Config.from_mapping(bind='127.0.0.1:{port}')"))
@@ -84,7 +84,7 @@ async def test_the_shutdown_trigger_ends_streams_before_stock_hypercorn_cancels_
         assert await response.rest() == []
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

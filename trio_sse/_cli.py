@@ -25,7 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         _program.run(options)
     except* ModuleNotFoundError as errors:
-        status = f"trio-sse: {_leaf(errors)}; pip install 'trio-sse[demo]'"
+        extras = "demo" if getattr(options, "redis", None) is None else "demo,redis"
+        status = f"trio-sse: {_leaf(errors)}; pip install 'trio-sse[{extras}]'"
     except* (OSError, ValueError) as errors:
         status = f"trio-sse: {_leaf(errors)}"
     except* KeyboardInterrupt:
@@ -82,6 +83,14 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument(
         "--exit-on-eof", action="store_true", help="end when every client has taken the last line"
+    )
+    serve.add_argument(
+        "--redis",
+        metavar="URL",
+        help="share all lines with every `serve --redis` of this server: redis://, rediss://, unix://",
+    )
+    serve.add_argument(
+        "--stream", default="trio-sse", help="the stream's key in Redis (default: %(default)s)"
     )
 
 

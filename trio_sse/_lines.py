@@ -11,13 +11,13 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 import trio
 
 from ._broadcaster import Broadcaster
-from ._event_types import RESET_EVENT
-from ._stream_history import order
+from ._stream_history import ORIGIN, order
 
 if TYPE_CHECKING:
     from .redis import RedisRelay
@@ -122,7 +122,7 @@ class ToClients:
 
 @final
 class ToRelay:
-    """Sends lines into the shared stream, and waits until Redis and the clients here have them."""
+    """Sends lines into the shared stream, as fast as Redis and the clients here take them."""
 
     def __init__(
         self, broadcaster: Broadcaster, options: argparse.Namespace, relay: RedisRelay
@@ -132,20 +132,47 @@ class ToRelay:
         self._buffer_size: int = options.buffer
         self._relay = relay
         self._since_pause = 0
-        self._last_id: str | None = None
+        self._last_id = ORIGIN
+        self._gaps = 0
 
     async def send(self, lines: Sequence[str]) -> None:
-        """Broadcast lines; return when Redis has them."""
+        """Broadcast lines, and wait until Redis has them."""
         await trio.lowlevel.checkpoint()
-        *others, last = lines or [None]
-        for line in others:
-            await self._send(line, wait=False)
-        if last is not None:
-            await self._send(last, wait=True)
+        for line in lines[:-1]:
+            await self._post(line)
+        for line in lines[-1:]:
+            await self._publish(line)
 
     async def finish(self) -> None:
-        """Wait until the last line has come back here, and the clients have taken it."""
-        await trio.lowlevel.checkpoint()
-        if self._last_id is not None:
-            await self._come_back(self._last_id)
+        """Wait until the last line has come back and the clients here have taken it."""
+        with trio.CancelScope() as patience:
+            while order((now := self._relay.statistics()).head) < order(self._last_id):
+                if now.gaps != self._gaps:  # It may be among what was lost.
+                    patience.deadline = min(patience.deadline, trio.current_time() + _PATIENCE)
+                with self._broadcaster.subscribe() as events:
+                    await events.receive()
         await self._broadcaster.wait_all_taken()
+
+    async def _post(self, line: str) -> None:
+        """Send a line behind which another one will be waited for."""
+        if self._since_pause + 1 < self._buffer_size:
+            # What is too large, which `_publish` tells, or finds no room now, goes there.
+            with suppress(trio.WouldBlock, ValueError):
+                self._broadcaster.broadcast(self._event, line)
+                self._since_pause += 1
+                return
+        await self._publish(line)
+
+    async def _publish(self, line: str) -> None:
+        """Send a line, and wait until Redis has it, and so all before it."""
+        self._gaps = self._relay.statistics().gaps
+        try:
+            self._last_id = await self._relay.publish(self._event, line)
+        except ValueError as error:
+            # It is longer than a chunk, so nothing before it in this one is still on its way.
+            print(f"trio-sse: a line is left out: {error}", file=sys.stderr)
+            return
+        self._since_pause += 1
+        if self._since_pause >= self._buffer_size:
+            await self.finish()
+            self._since_pause = 0

@@ -1,22 +1,25 @@
 """What `trio-sse` does: serve one page and one event stream until a signal, or the source's end.
 
-A program is a broadcaster, a page and a source, an asynchronous function that broadcasts. This room
-knows how they are served and ended; where the events come from is the business of `_demo` and
-`_lines`.
+A program is a broadcaster, a page and a source, an asynchronous function that broadcasts; and a
+relay, if it was asked for. This room knows how they are served and ended; where the events come
+from is the business of `_demo` and `_lines`.
 """
 
 from __future__ import annotations
 
 import argparse
 import html
+import logging
+import os
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final, final
 
+import attrs
 import trio
 from hypercorn.config import Config
 
@@ -24,6 +27,11 @@ from ._asgi import sse_app
 from ._broadcaster import Broadcaster
 from ._delivery import Message, Receive, Scope, Send
 from .hypercorn import serve
+
+if TYPE_CHECKING:
+    from .redis import RedisRelay
+
+_STDIN: Final = 0
 
 _PAGES: Final = Path(__file__).with_name("pages")
 
@@ -33,34 +41,75 @@ _GRACEFUL_TIMEOUT: Final = 0.25
 #: Seconds after which a client that takes no byte is dropped, and holds up the others no longer.
 _WRITE_TIMEOUT: Final = 10.0
 
-Source = Callable[[Broadcaster], Awaitable[None]]
+
+@final
+@attrs.frozen(eq=False)
+class _Program:
+    broadcaster: Broadcaster
+    page: bytes
+    source: Callable[[], Awaitable[None]]
+    relay: RedisRelay | None = None
 
 
 def run(options: argparse.Namespace) -> None:
     """Run the command that was asked for, until its end.
 
     Raises:
-        OSError: If the address cannot be listened at, or standard input cannot be read.
-        ValueError: If the event type is one that cannot be sent.
+        OSError: If the address cannot be listened at, standard input cannot be read, or Redis
+            refuses.
+        ValueError: If the event type is one that cannot be sent, or the URL is none of Redis.
         ModuleNotFoundError: If the command needs an extra that is not installed.
     """
-    if options.command == "demo":
-        from . import _demo
+    program = _demo_program() if options.command == "demo" else _lines_program(options)
+    _say_warnings()
+    trio.run(_serve, program, _listen(options.host, options.port))
 
-        broadcaster, source = Broadcaster(), _demo.broadcast_samples
-        broadcaster.register_event("sample")
-        page = _read_page("demo.html")
-    else:
-        from . import _lines
 
-        if sys.stdin is None:
-            raise OSError("standard input is closed, so there is nothing to broadcast")
-        broadcaster = Broadcaster(options.buffer, heartbeat_interval=options.heartbeat)
-        broadcaster.register_event(options.event)
-        source = partial(_lines.broadcast_lines, options=options)
-        page = _read_page("lines.html", event=options.event)
-    listener = _listen(options.host, options.port)
-    trio.run(_serve, broadcaster, page, source, listener)
+def _demo_program() -> _Program:
+    from . import _demo
+
+    broadcaster = Broadcaster()
+    broadcaster.register_event("sample")
+    source = partial(_demo.broadcast_samples, broadcaster)
+    return _Program(broadcaster, _read_page("demo.html"), source)
+
+
+def _lines_program(options: argparse.Namespace) -> _Program:
+    from . import _lines
+
+    relay = _relay(options) if options.redis is not None else None
+    broadcaster = Broadcaster(options.buffer, heartbeat_interval=options.heartbeat, relay=relay)
+    broadcaster.register_event(options.event)
+    outlet = (
+        _lines.ToClients(broadcaster, options)
+        if relay is None
+        else _lines.ToRelay(broadcaster, options, relay)
+    )
+    source = partial(
+        _lines.broadcast_lines, outlet, _standard_input(options), exit_on_eof=options.exit_on_eof
+    )
+    return _Program(broadcaster, _read_page("lines.html", event=options.event), source, relay)
+
+
+def _relay(options: argparse.Namespace) -> RedisRelay:
+    from .redis import RedisRelay
+
+    return RedisRelay(options.redis, stream=options.stream)
+
+
+def _standard_input(options: argparse.Namespace) -> int:
+    if sys.stdin is not None:
+        return _STDIN
+    if options.redis is None:
+        raise OSError("standard input is closed, so there is nothing to broadcast")
+    return os.open(os.devnull, os.O_RDONLY)  # It serves what others broadcast.
+
+
+def _say_warnings() -> None:
+    """Let the library's warnings look like what the program says itself."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("trio-sse: %(message)s"))
+    logging.getLogger("trio_sse").addHandler(handler)
 
 
 def _read_page(name: str, **values: str) -> bytes:
@@ -79,9 +128,7 @@ def _listen(host: str, port: int) -> socket.socket:
         raise OSError(f"cannot listen at {host}, port {port}: {reason}") from error
 
 
-async def _serve(
-    broadcaster: Broadcaster, page: bytes, source: Source, listener: socket.socket
-) -> None:
+async def _serve(program: _Program, listener: socket.socket) -> None:
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.graceful_timeout = _GRACEFUL_TIMEOUT
@@ -89,15 +136,25 @@ async def _serve(
     start = partial(serve, write_timeout=_WRITE_TIMEOUT, shutdown_trigger=ended.wait)
     async with trio.open_nursery() as nursery:
         until_signal: trio.CancelScope = await nursery.start(_cancel_on_signal)
-        async with trio.open_nursery() as serving:
-            urls: list[str] = await serving.start(start, _site(broadcaster, page), config)
-            print(f"trio-sse: serving at {urls[0]}", flush=True)
+        async with trio.open_nursery() as serving, trio.open_nursery() as relaying:
             with until_signal:
-                await source(broadcaster)
-                await broadcaster.aclose()
-            broadcaster.close()
+                if program.relay is not None:
+                    await relaying.start(_carry, program.relay)
+                urls: list[str] = await serving.start(start, _site(program), config)
+                print(f"trio-sse: serving at {urls[0]}", flush=True)
+                await program.source()
+                await program.broadcaster.aclose()
+            program.broadcaster.close()
             ended.set()
+            relaying.cancel_scope.cancel("the program ends")
         nursery.cancel_scope.cancel("all is served")
+
+
+async def _carry(relay: RedisRelay, task_status: trio.TaskStatus[None]) -> None:
+    try:
+        await relay.run(task_status=task_status)
+    except PermissionError as error:
+        raise OSError(f"Redis refuses: {error}") from error
 
 
 async def _cancel_on_signal(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
@@ -107,17 +164,15 @@ async def _cancel_on_signal(task_status: trio.TaskStatus[trio.CancelScope]) -> N
             scope.cancel(signal.Signals(number).name)
 
 
-def _site(
-    broadcaster: Broadcaster, page: bytes
-) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+def _site(program: _Program) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
     """Return an ASGI application: the page at ``/``, the stream at ``/events``."""
-    events = sse_app(broadcaster)
+    events = sse_app(program.broadcaster)
 
     async def site(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == "/events":
             await events(scope, receive, send)
         elif scope["path"] == "/":
-            await _respond(send, 200, "text/html; charset=utf-8", page)
+            await _respond(send, 200, "text/html; charset=utf-8", program.page)
         else:
             await _respond(send, 404, "text/plain", b"Not found: see / and /events.\n")
 

@@ -19,13 +19,17 @@ from ._event import ServerSentEvent
 _BATCH: Final = 100
 
 #: Bytes that one event may have: whoever reads the stream must hold a hundred of them.
-_MAX_BYTES: Final = 1024 * 1024
+MAX_BYTES: Final = 1024 * 1024
 
 
 @final
 @attrs.define(eq=False)
 class Letter:
-    """An event on its way into the stream."""
+    """An event on its way into the stream.
+
+    Raises:
+        ValueError: If the topic has a lone surrogate.
+    """
 
     event: ServerSentEvent
     topic: str | None
@@ -34,10 +38,18 @@ class Letter:
     settled: trio.Event = attrs.field(factory=trio.Event, init=False)
     """Set once the id is known, or never will be."""
 
-    @property
-    def size(self) -> int:
-        """Its bytes, about."""
-        return len(self.event.encode())
+    size: int = attrs.field(init=False)
+    """Its bytes, about."""
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            topic = (self.topic or "").encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                "a topic is sent as UTF-8, which cannot express the lone surrogate "
+                f"{error.object[error.start]!r}; replace it"
+            ) from error
+        self.size = len(self.event.encode()) + len(topic)
 
 
 @final
@@ -74,7 +86,7 @@ class Outbox:
         Raises:
             trio.WouldBlock: If there is no room.
             trio.ClosedResourceError: If it is not open.
-            ValueError: If the event is too large for any stream.
+            ValueError: If the event is too large.
         """
         self._check(letter)
         if not self._has_room(letter):
@@ -140,7 +152,6 @@ class Outbox:
             self._letters.popleft().settled.set()
         self.bytes = 0
         self._in_flight = 0
-        self.batch_number += 1  # Another batch with the number of one that was sent would be lost.
         return dropped
 
     def _has_room(self, letter: Letter) -> bool:
@@ -148,8 +159,9 @@ class Outbox:
 
     def _check(self, letter: Letter) -> None:
         self.check_open()
-        if letter.size > _MAX_BYTES:
+        limit = min(MAX_BYTES, self._max_bytes)
+        if letter.size > limit:
             raise ValueError(
-                f"an event of {letter.size} bytes is too large for the stream, which takes "
-                f"{_MAX_BYTES}; send a reference to it"
+                f"an event of {letter.size} bytes is too large for the relay, which takes {limit}; "
+                "send a reference to it"
             )

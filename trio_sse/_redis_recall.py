@@ -1,19 +1,21 @@
 """What a client has missed that is no more in this process's history, but is in the stream.
 
-It is read page by page, up to where the history takes over and never past that, a few clients at a
-time; who asks for the same is given the same bytes. A client's last event ID is whatever somebody
-has sent: it is known to be an id before Redis hears of it.
+One task reads it for all who ask, page by page, up to where the history takes over and never past
+that. Whoever asks for what was read already, from wherever in it, is not a burden to Redis; who
+asks for the same is given the same bytes. A client's last event ID is whatever somebody has sent:
+it is known to be an id before Redis hears of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import Final, final
 
 import attrs
 import trio
 
-from ._redis_session import Server, SessionLostError
+from ._redis_session import Server, Session
 from ._redis_stream import Entry, Stream
 from ._redis_tail import Tail
 from ._relay import Recalled
@@ -23,23 +25,32 @@ from ._stream_history import ORIGIN, StreamHistory, order, parse_id
 #: Events that are read at once.
 _PAGE: Final = 250
 
-#: Clients that read at the same time, each by a connection of its own.
-_AT_ONCE: Final = 2
+#: Events that are kept for whoever else asks, while somebody does.
+_MAX_KEPT: Final = 20_000
 
-#: Seconds until Redis is asked again after that went wrong.
-_PAUSE: Final = 0.2
+#: Ids after which somebody wants to know what comes; one more must come back later.
+_MAX_WANTED: Final = 1_000
 
-#: Pieces that are kept for whoever else asks, while somebody does.
-_MAX_PIECES: Final = 256
+#: Seconds for which the connection is kept once nobody asks.
+_IDLE: Final = 2.0
 
 
 @final
 @attrs.frozen
 class _Piece:
-    """Some events after an id."""
+    """Some events after an id: what is known of them so far."""
 
     last_id: str
     block: Block
+
+
+@final
+@attrs.define(eq=False)
+class _Request:
+    """What follows an id: `None` if Redis does not know."""
+
+    done: trio.Event = attrs.field(factory=trio.Event)
+    piece: _Piece | None = None
 
 
 @final
@@ -51,31 +62,49 @@ class Recall:
         self._stream = stream
         self._history = history
         self._tail = tail
-        self._limiter = trio.CapacityLimiter(_AT_ONCE)
+        self._wanted: dict[str, _Request] = {}
+        self._asked = trio.lowlevel.ParkingLot()
+        #: Where each id is in a page that was read: what follows it begins there.
+        self._places: dict[str, tuple[list[Entry], int]] = {}
         self._pieces: dict[str, _Piece] = {}
-        self.waiting = 0
+        #: Whoever waits does so for as long as pages come.
+        self._patience: set[trio.CancelScope] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait for their past."""
+        return len(self._patience)
 
     async def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Recalled | None:
-        """Return what a client has missed; `None` if Redis cannot be asked for too long."""
-        self.waiting += 1
-        try:
-            with trio.move_on_after(self._server.timeout):
+        """Return what a client has missed; `None` if Redis says nothing for too long."""
+        with trio.move_on_after(self._server.timeout) as patience:
+            self._patience.add(patience)
+            try:
                 await self._tail.started.wait()
                 if last_event_id is None or parse_id(last_event_id) is None:
                     return Recalled(last_event_id)
                 return await self._collect(last_event_id, topics)
-            return None
-        finally:
-            self.waiting -= 1
-            if not self.waiting:
-                self._pieces.clear()
+            finally:
+                self._patience.discard(patience)
+                if not self._patience:
+                    self._forget()
+        return None
 
-    async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Recalled:
+    async def run(self) -> None:
+        """Read what clients ask for, by a connection that is there while they do."""
+        while True:
+            while not self._wanted:
+                await self._asked.park()
+            await self._server.keep_session(self._read_pages)
+
+    async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Recalled | None:
         blocks: list[bytes] = []
         cursor = last_event_id
         while not self._history.covers(cursor):
+            if len(self._wanted) >= _MAX_WANTED:
+                return None
             moved = self._tail.moved
-            piece = self._pieces.get(cursor) or await self._fetch(cursor)
+            piece = self._find(cursor) or await self._ask(cursor)
             if piece is None:
                 return Recalled(last_event_id)
             blocks += piece.block.wire(topics)
@@ -84,37 +113,58 @@ class Recall:
             cursor = piece.last_id
         return Recalled(cursor, blocks)
 
-    async def _fetch(self, cursor: str) -> _Piece | None:
-        """Ask Redis, as often as it takes; `None` if it does not know what follows."""
-        async with self._limiter:
-            while cursor not in self._pieces:
-                try:
-                    async with self._server.open_session() as session:
-                        page = await self._stream.page(session, cursor, _PAGE)
-                except SessionLostError as error:
-                    self._server.note(error)
-                    await trio.sleep(_PAUSE)
-                    continue
-                if not page.anchored or (cursor == ORIGIN and self._tail.gaps):
-                    return None
-                return self._keep(cursor, self._known_here(page.entries))
-            return self._pieces[cursor]
+    def _find(self, cursor: str) -> _Piece | None:
+        if cursor not in self._pieces and cursor in self._places:
+            entries, start = self._places[cursor]
+            self._pieces[cursor] = _Piece(entries[-1].id, _block(entries[start:]))
+        return self._pieces.get(cursor)
 
-    def _known_here(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Return what comes before the history of this process, and the first that is in it."""
-        known: list[Entry] = []
+    async def _ask(self, cursor: str) -> _Piece | None:
+        request = self._wanted.setdefault(cursor, _Request())
+        self._asked.unpark_all()
+        await request.done.wait()
+        return request.piece
+
+    async def _read_pages(self, session: Session) -> None:
+        """Answer all requests, until there was none for a while."""
+        while True:
+            with trio.move_on_after(_IDLE):
+                while not self._wanted:
+                    await self._asked.park()
+            if not self._wanted:
+                return
+            cursor = min(self._wanted, key=order)  # So that one page has what the most ask for.
+            piece = self._find(cursor) or await self._read(session, cursor)
+            request = self._wanted.pop(cursor)
+            request.piece = piece
+            request.done.set()
+
+    async def _read(self, session: Session, cursor: str) -> _Piece | None:
+        page = await self._stream.page(session, cursor, _PAGE)
+        for patience in self._patience:
+            patience.deadline = trio.current_time() + self._server.timeout
+        # Nothing precedes the origin that could be lost, unless there was another stream.
+        is_known = page.anchored and not (cursor == ORIGIN and self._tail.gaps)
+        return self._keep(cursor, page.entries) if is_known else None
+
+    def _keep(self, cursor: str, entries: Iterable[Entry]) -> _Piece:
+        """Keep what comes before the history of this process, and the first that is in it."""
         end = order(self._history.last_id)
-        for entry in entries:
-            if order(entry.id) > end:
-                break
-            known.append(entry)
-            if self._history.covers(entry.id):
-                break
-        return known
+        known = [*takewhile(lambda entry: order(entry.id) <= end, entries)]
+        covered = (n for n, entry in enumerate(known, 1) if self._history.covers(entry.id))
+        known = known[: next(covered, len(known))]
+        if not known:
+            return _Piece(cursor, _block(known))
+        if len(self._places) > _MAX_KEPT:
+            self._forget()
+        for start, event_id in enumerate([cursor, *(entry.id for entry in known[:-1])]):
+            self._places.setdefault(event_id, (known, start))
+        return _Piece(known[-1].id, _block(known))
 
-    def _keep(self, cursor: str, entries: list[Entry]) -> _Piece:
-        block = Block([(entry.event, entry.topic) for entry in entries if entry.event is not None])
-        piece = _Piece(entries[-1].id if entries else cursor, block)
-        if entries and len(self._pieces) < _MAX_PIECES:
-            self._pieces[cursor] = piece
-        return piece
+    def _forget(self) -> None:
+        self._places.clear()
+        self._pieces.clear()
+
+
+def _block(entries: Iterable[Entry]) -> Block:
+    return Block([(entry.event, entry.topic) for entry in entries if entry.event is not None])

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, cast, final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 import attrs
 import trio
@@ -88,7 +89,7 @@ class Server:
     """Where Redis is, and how sessions with it went.
 
     Raises:
-        ValueError: If the URL is none of Redis, or wants what only `ssl_context` can say.
+        ValueError: If the URL is none of Redis, or wants what only arguments can say.
     """
 
     url: str = attrs.field(repr=False)  # It may hold a password.
@@ -98,13 +99,8 @@ class Server:
     last_error: str | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
-        parts = urlsplit(self.url)
-        if parts.scheme not in ("redis", "rediss", "unix"):
-            raise ValueError(
-                f"the URL must begin with redis://, rediss:// or unix://, got {parts.scheme!r}"
-            )
-        if wrong := sorted(name for name in parse_qs(parts.query) if name.startswith("ssl_")):
-            raise ValueError(f"say {', '.join(wrong)} by ssl_context, not in the URL")
+        parts = _split(self.url)
+        _check(parts)
         if parts.scheme == "rediss" and self.ssl_context is None:
             self.ssl_context = ssl.create_default_context()  # It looks at the host's name, too.
 
@@ -170,6 +166,35 @@ class Server:
             stream_timeout=self.timeout,
             **options,
         )
+
+
+def _split(url: str) -> SplitResult:
+    """Return the parts of a URL; what may be of a password is not shown."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.port != 0 and "@" not in parts.path + parts.query and not parts.fragment:
+            return parts
+    raise ValueError(
+        "the URL's parts cannot be told from its password: percent-encode what is special in user "
+        "and password, as %40 for @"
+    )
+
+
+def _check(parts: SplitResult) -> None:
+    """Refuse what coredis would ignore, or fail at later."""
+    if parts.scheme not in ("redis", "rediss", "unix"):
+        raise ValueError(
+            f"the URL must begin with redis://, rediss:// or unix://, got {parts.scheme!r}"
+        )
+    is_unix = parts.scheme == "unix"
+    if not (parts.path if is_unix else parts.hostname):
+        raise ValueError("the URL names no host, as redis://host:6379 does, or unix:///path/socket")
+    options = parse_qs(parts.query)
+    if wrong := sorted(options.keys() - {"db", "client_name"}):
+        raise ValueError(f"say {', '.join(wrong)} by the relay's arguments, not in the URL")
+    for number in ("" if is_unix else parts.path.strip("/"), *options.get("db", ())):
+        if number and not re.fullmatch("[0-9]+", number):
+            raise ValueError(f"the URL's database must be a whole number, got {number!r}")
 
 
 def _translated(error: BaseException) -> SessionLostError | RefusedError:

@@ -16,7 +16,7 @@ import attrs
 
 from ._event import ServerSentEvent
 from ._event_types import RESET_EVENT
-from ._redis_outbox import Letter
+from ._redis_outbox import MAX_BYTES, Letter
 from ._redis_session import MissingKeyError, Session
 from ._stream_history import ORIGIN
 
@@ -93,7 +93,11 @@ class Stream:
     def __init__(self, name: str, maxlen: int) -> None:
         self._key = name
         self.maxlen = maxlen
-        self._marker = f"{{{name}}}:producer:{secrets.token_hex(8)}"
+        self._marker: str
+
+    def begin(self) -> None:
+        """Number batches anew: never as before a fork, or as one that is still on its way."""
+        self._marker = f"{{{self._key}}}:producer:{secrets.token_hex(8)}"
 
     async def append(self, session: Session, number: int, letters: Sequence[Letter]) -> list[str]:
         """Write a batch, once however often this is called with its number; return the ids."""
@@ -118,11 +122,10 @@ class Stream:
     async def page(self, session: Session, after: str, count: int) -> Page:
         """Return what follows an id, at most so much, and whether it is sure to be all."""
         reply = await session.command(b"XRANGE", self._key, after, b"+", b"COUNT", count + 1)
-        entries = _entries(reply)
         if after == ORIGIN:
-            return Page((await self.extent(session)).is_whole, entries)
-        anchored = bool(entries) and entries[0].id == after
-        return Page(anchored, entries[1:] if anchored else entries)
+            return Page((await self.extent(session)).is_whole, _entries(reply))
+        anchored = bool(reply) and reply[0][0].decode() == after
+        return Page(anchored, _entries(reply[1:] if anchored else reply))
 
     async def extent(self, session: Session) -> Extent:
         """Return how far the stream goes."""
@@ -149,6 +152,6 @@ def _entry(entry_id: str, raw: list[bytes]) -> Entry:
         event = ServerSentEvent(fields[b"event"], fields[b"data"], id=entry_id)
     except (KeyError, ValueError):  # UnicodeDecodeError is one, too.
         return Entry(entry_id, None, None)
-    if event.event == RESET_EVENT:
+    if event.event == RESET_EVENT or sum(map(len, raw[1::2])) > MAX_BYTES:
         return Entry(entry_id, None, None)
     return Entry(entry_id, event, fields.get(b"topic"))

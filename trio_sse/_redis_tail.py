@@ -42,8 +42,8 @@ class Tail:
         self.moved = trio.Event()
         #: Set once it is known where the stream ends.
         self.started = trio.Event()
-        #: When Redis last answered, by Trio's clock; `None` while it is away.
-        self._heard_at: float | None = None
+        #: Whether Redis answers, as it must within a timeout.
+        self.reads = False
         self.received = 0
         self.refused = 0
         self.gaps = 0
@@ -54,10 +54,6 @@ class Tail:
     def head(self) -> str:
         """The id after which it reads on."""
         return self._last_id or ORIGIN
-
-    def is_alive(self, patience: float) -> bool:
-        """Whether Redis has answered lately."""
-        return self._heard_at is not None and trio.current_time() - self._heard_at < patience
 
     async def begin(self, session: Session) -> None:
         """Find out where the stream ends, or whether it goes on where it was left."""
@@ -72,11 +68,11 @@ class Tail:
         """Read by one session, for as long as it lasts."""
         try:
             await self.begin(session)
+            self.reads = True
             while True:
-                self._heard_at = trio.current_time()
                 await self._read_page(session, self.head)
         finally:
-            self._heard_at = None
+            self.reads = False
 
     async def _read_page(self, session: Session, last_id: str) -> None:
         entries = await self._stream.read(session, last_id, self._page_size)

@@ -50,7 +50,7 @@ class Node:
 
     def begin_again(self, reason: str, last_id: str) -> None:
         """Go on after an id though what was before it is not known, and tell the clients."""
-        self.history.begin(last_id)
+        self.history.begin_again(last_id)
         self.restart(reason, last_id)
 
 

@@ -66,6 +66,11 @@ class StreamHistory(Ring):
         self._ids = deque([last_id])
         self._positions = {last_id: 0}
 
+    def begin_again(self, last_id: str) -> None:
+        """Forget all, since events may have been lost: they may be all that there ever were."""
+        self.begin(last_id)
+        self._positions.pop(ORIGIN, None)
+
     def append(self, event: ServerSentEvent, topic: str | None) -> None:
         """Record an event that has an id."""
         super().append(event, topic)
@@ -73,7 +78,7 @@ class StreamHistory(Ring):
         self._ids.append(event_id)
         self._positions[event_id] = self._count
         if len(self._ids) > self._size + 1:
-            del self._positions[self._ids.popleft()]
+            self._positions.pop(self._ids.popleft(), None)
 
     def covers(self, known: str) -> bool:
         """Whether all that follows this id is here."""

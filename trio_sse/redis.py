@@ -104,7 +104,7 @@ class RedisRelay:
             host's name.
 
     Raises:
-        ValueError: If a number is out of its range, or the URL is none of Redis.
+        ValueError: If a number is out of its range, or the URL will not do.
     """
 
     def __init__(
@@ -160,11 +160,13 @@ class RedisRelay:
         if self._node is None or self._home is not None:
             raise RuntimeError("a relay runs for the Broadcaster(relay=...) that has it, and once")
         self._home = HomeRun()
+        self._stream.begin()
         flushing = trio.CancelScope(shield=True)
         try:
             await self._server.keep_session(self._tail.begin, refusable=True)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._server.keep_session, self._tail.read)
+                nursery.start_soon(self._recall.run)
                 nursery.start_soon(self._publish, flushing)
                 task_status.started()
                 await self._wait_for_the_end(flushing)
@@ -216,7 +218,7 @@ class RedisRelay:
         """Return how the relay is, once a broadcaster has it."""
         tail, oldest = self._tail, self._outbox.oldest_posted_at
         return RelayStatistics(
-            ready=tail.is_alive(self._server.timeout),
+            ready=tail.reads,
             head=tail.head,
             lag=tail.lag,
             outbox_events=len(self._outbox),
