@@ -24,7 +24,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 def _blocks() -> Iterator[tuple[str, str, str]]:
     for page in PAGES:
         text = page.read_text("utf-8")
-        for match in re.finditer(r"(?:<!-- (\S+) -->\n)?```(?:python|nginx|ini)\n(.*?)```", text, re.DOTALL):
+        for match in re.finditer(
+            r"(?:<!-- (\S+) -->\n)?```(?:python|nginx|ini)\n(.*?)```", text, re.DOTALL
+        ):
             yield page.name, match[1] or "", match[2]
 
 
@@ -42,7 +44,7 @@ def test_every_example_is_run_by_a_test() -> None:
 
 
 async def test_the_quickstart_streams_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
-    port = free_port()
+    port = _free_port()
     code = (EXAMPLES / "quickstart.py").read_text("utf-8")
     program = tmp_path / "quickstart.py"
     program.write_text(code.replace("Config()", f"Config.from_mapping(bind='127.0.0.1:{port}')"))
@@ -84,7 +86,7 @@ async def test_the_shutdown_trigger_ends_streams_before_stock_hypercorn_cancels_
         assert await response.rest() == []
 
 
-def free_port() -> int:
+def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port

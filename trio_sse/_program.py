@@ -139,7 +139,7 @@ async def _serve(program: _Program, listener: socket.socket) -> None:
         async with trio.open_nursery() as serving, trio.open_nursery() as relaying:
             with until_signal:
                 if program.relay is not None:
-                    await relaying.start(_carry, program.relay)
+                    await _start(program.relay, relaying)
                 urls: list[str] = await serving.start(start, _site(program), config)
                 print(f"trio-sse: serving at {urls[0]}", flush=True)
                 await program.source()
@@ -150,9 +150,9 @@ async def _serve(program: _Program, listener: socket.socket) -> None:
         nursery.cancel_scope.cancel("all is served")
 
 
-async def _carry(relay: RedisRelay, task_status: trio.TaskStatus[None]) -> None:
+async def _start(relay: RedisRelay, nursery: trio.Nursery) -> None:
     try:
-        await relay.run(task_status=task_status)
+        await nursery.start(relay.run)
     except PermissionError as error:
         raise OSError(f"Redis refuses: {error}") from error
 

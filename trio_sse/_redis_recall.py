@@ -87,6 +87,7 @@ class Recall:
             finally:
                 self._patience.discard(patience)
                 if not self._patience:
+                    self._wanted.clear()
                     self._forget()
         return None
 
@@ -134,18 +135,22 @@ class Recall:
             if not self._wanted:
                 return
             cursor = min(self._wanted, key=order)  # So that one page has what the most ask for.
-            piece = self._find(cursor) or await self._read(session, cursor)
-            request = self._wanted.pop(cursor)
-            request.piece = piece
+            request = self._wanted[cursor]
+            request.piece = self._find(cursor) or await self._read(session, cursor)
             request.done.set()
+            if self._wanted.get(cursor) is request:  # Else nobody waits any more for this one.
+                del self._wanted[cursor]
 
     async def _read(self, session: Session, cursor: str) -> _Piece | None:
-        page = await self._stream.page(session, cursor, _PAGE)
-        for patience in self._patience:
-            patience.deadline = trio.current_time() + self._server.timeout
+        # First alone: an id that somebody has made up must not cost a page.
+        is_known = (await self._stream.page(session, cursor, 0)).anchored
         # Nothing precedes the origin that could be lost, unless there was another stream.
-        is_known = page.anchored and not (cursor == ORIGIN and self._tail.gaps)
-        return self._keep(cursor, page.entries) if is_known else None
+        if is_known and not (cursor == ORIGIN and self._tail.gaps):
+            page = await self._stream.page(session, cursor, _PAGE)
+            for patience in self._patience:
+                patience.deadline = trio.current_time() + self._server.timeout
+            return self._keep(cursor, page.entries) if page.anchored else None
+        return None
 
     def _keep(self, cursor: str, entries: Iterable[Entry]) -> _Piece:
         """Keep what comes before the history of this process, and the first that is in it."""

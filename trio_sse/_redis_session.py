@@ -115,7 +115,7 @@ class Server:
         try:
             async with self._pool() as pool, pool.acquire() as connection:
                 yield Session(connection, self.timeout)
-        except (*_FAILURES, BaseExceptionGroup) as error:
+        except BaseExceptionGroup as error:  # Of coredis's nurseries, whatever went wrong in them.
             cause = error
         else:
             return
@@ -200,22 +200,24 @@ def _check(parts: SplitResult) -> None:
 def _translated(error: BaseException) -> SessionLostError | RefusedError:
     if isinstance(error, SessionLostError | RefusedError):
         return error
-    text = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}{_because(error)}"
     if isinstance(error, _REFUSALS):
         return RefusedError(text)
     return MissingKeyError(text) if str(error) == "no such key" else SessionLostError(text)
 
 
-def _unwrapped(error: BaseException) -> BaseException:
-    """Return what an exception is about that may be a group of coredis's nurseries."""
-    if not isinstance(error, BaseExceptionGroup):
-        return _translated(error)
-    group = cast("BaseExceptionGroup[BaseException]", error)
-    cancelled, _ = group.split(trio.Cancelled)
-    if cancelled is not None:  # Then it may have failed for that alone.
-        return cancelled
+def _unwrapped(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return what a group is about."""
     failures, others = group.split((*_FAILURES, SessionLostError))
     return _translated(_leaf(failures)) if others is None else _leaf(others)
+
+
+def _because(error: BaseException) -> str:
+    """Return the first of the causes of an exception, in parentheses, if it had any."""
+    first = error
+    while first.__cause__ is not None:
+        first = _leaf(first.__cause__)
+    return "" if first is error else f" ({str(first) or type(first).__name__})"
 
 
 def _leaf(error: Any) -> BaseException:

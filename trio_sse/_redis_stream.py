@@ -28,10 +28,12 @@ _MARKER_LIFETIME: Final = 24 * 3600
 
 #: Appends a batch, unless it was done already: one whose acknowledgement was lost is sent again,
 #: and a request that was held up on its way may arrive after its repetition. The marker and the
-#: entries are one transaction, so they are kept, replicated and lost together.
+#: entries are one transaction, so they are kept, replicated and lost together; unless the marker
+#: may not be written, which is tried first, since nothing is undone.
 _APPEND: Final = """
 local done = redis.call('GET', KEYS[2])
 if done and tonumber(string.match(done, '^%d+')) >= tonumber(ARGV[1]) then return done end
+redis.call('SET', KEYS[2], done or '0', 'EX', ARGV[3])
 local ids = {ARGV[1]}
 for i = 4, #ARGV, 3 do
   local fields = {'event', ARGV[i], 'data', ARGV[i + 1]}
@@ -126,6 +128,11 @@ class Stream:
             return Page((await self.extent(session)).is_whole, _entries(reply))
         anchored = bool(reply) and reply[0][0].decode() == after
         return Page(anchored, _entries(reply[1:] if anchored else reply))
+
+    async def check(self, session: Session) -> None:
+        """Read in each of the ways in which it will be, so that what is refused is so at once."""
+        await session.command(b"XRANGE", self._key, b"-", b"+", b"COUNT", 1)
+        await session.command(b"XREAD", b"COUNT", 1, b"STREAMS", self._key, b"$")
 
     async def extent(self, session: Session) -> Extent:
         """Return how far the stream goes."""

@@ -58,6 +58,7 @@ class Tail:
     async def begin(self, session: Session) -> None:
         """Find out where the stream ends, or whether it goes on where it was left."""
         if self._last_id is None:
+            await self._stream.check(session)
             self._last_id = (await self._stream.extent(session)).last_id
             self._node.history.begin(self._last_id)
         elif not await self._is_known(session, self._last_id):
@@ -78,7 +79,7 @@ class Tail:
         entries = await self._stream.read(session, last_id, self._page_size)
         is_full = len(entries) == self._page_size
         if is_full and last_id != self._doubted and not await self._is_known(session, last_id):
-            self._tell_gap(last_id)
+            self._tell_gap(last_id, covered=False)
         for entry in entries:
             self._take(entry)
         self._tell_moved()
@@ -109,13 +110,14 @@ class Tail:
         end = (await self._stream.extent(session)).last_id
         self._last_id = common or min(self.head, end, key=order)
         self._doubted = None if common else self._last_id
-        self._tell_gap(self._last_id)
+        # Nothing precedes the origin that could be lost, unless there was another stream.
+        self._tell_gap(self._last_id, covered=common not in (None, ORIGIN))
         self._tell_moved()
 
-    def _tell_gap(self, last_id: str) -> None:
+    def _tell_gap(self, last_id: str, *, covered: bool) -> None:
         self.gaps += 1
         reason = "events were lost in Redis, or this server was away from it for too long"
-        self._node.begin_again(reason, last_id)
+        self._node.begin_again(reason, last_id, covered=covered)
 
     def _take(self, entry: Entry) -> None:
         self._last_id = entry.id

@@ -48,9 +48,9 @@ class Node:
         self.history.append(event, topic)
         self.send(event, topic)
 
-    def begin_again(self, reason: str, last_id: str) -> None:
-        """Go on after an id though what was before it is not known, and tell the clients."""
-        self.history.begin_again(last_id)
+    def begin_again(self, reason: str, last_id: str, *, covered: bool) -> None:
+        """Go on after an id, with or without all that follows it, and tell the clients."""
+        self.history.begin(last_id, covered=covered)
         self.restart(reason, last_id)
 
 

@@ -58,18 +58,13 @@ class StreamHistory(Ring):
         """The ids after which it is known what follows, from the oldest on."""
         return tuple(self._ids)
 
-    def begin(self, last_id: str) -> None:
-        """Forget all; what is recorded next follows this id."""
+    def begin(self, last_id: str, *, covered: bool = True) -> None:
+        """Forget all; go on after this id, and if that is `covered`, with all that follows it."""
         self._ring.clear()
         self._blocks.clear()
         self._count = 0
         self._ids = deque([last_id])
-        self._positions = {last_id: 0}
-
-    def begin_again(self, last_id: str) -> None:
-        """Forget all, since events may have been lost: they may be all that there ever were."""
-        self.begin(last_id)
-        self._positions.pop(ORIGIN, None)
+        self._positions = {last_id: 0} if covered else {}
 
     def append(self, event: ServerSentEvent, topic: str | None) -> None:
         """Record an event that has an id."""

@@ -235,9 +235,9 @@ class RedisRelay:
         )
 
     def _check_running(self) -> None:
-        self._outbox.check_open()
         if self._home is not None:
             self._home.is_over()
+        self._outbox.check_open()
 
     async def _publish(self, flushing: trio.CancelScope) -> None:
         with flushing:
