@@ -196,6 +196,7 @@ class _Connection:
     near: trio.abc.Stream
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     request: bytes = b""
+    answered: bool = False
 
     def cut(self, *, reset: bool) -> None:
         if reset:
@@ -232,7 +233,7 @@ class Line:
         return len(self._connections)
 
     def answered(self, command: bytes) -> int:
-        """Tell how many replies there were to requests with some bytes in them."""
+        """Tell how many requests with some bytes in them were answered."""
         return sum(command in request for request in self._answered)
 
     def hold(
@@ -279,7 +280,7 @@ class Line:
 
     async def _carry_requests(self, connection: _Connection, far: trio.SocketStream) -> None:
         while request := await connection.near.receive_some():
-            connection.request = bytes(request)
+            connection.request, connection.answered = bytes(request), False
             for hold in [*self._holds]:
                 await hold.pass_request(connection.request)
             await far.send_all(request)
@@ -293,7 +294,9 @@ class Line:
                 return
             for hold in [*self._holds]:
                 await hold.pass_reply(connection.request)
-            self._answered.append(connection.request)
+            if not connection.answered:  # A long reply comes in pieces.
+                connection.answered = True
+                self._answered.append(connection.request)
             await connection.near.send_all(reply)
 
 

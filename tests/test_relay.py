@@ -1,0 +1,522 @@
+"""Events that travel through Redis, from several processes to the clients of all of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Final
+
+import attrs
+import pytest
+import trio
+
+from trio_sse import Broadcaster, ServerSentEvent
+from trio_sse import redis as redis_module
+from trio_sse.redis import RedisRelay, RefusedError
+from trio_sse.testing import open_event_stream
+
+from .conftest import Door
+from .redis_servers import RedisServer, line_to
+from .relay_nodes import Node, Nodes, take
+from .servers import until
+
+
+@pytest.fixture
+def nodes(nursery: trio.Nursery, redis: RedisServer) -> Nodes:
+    return Nodes(nursery, redis)
+
+
+def told(events: list[ServerSentEvent]) -> list[tuple[str, str | None]]:
+    return [(event.event, event.data) for event in events]
+
+
+async def test_an_event_reaches_the_clients_of_all_nodes_in_one_order_with_the_same_ids(
+    nodes: Nodes,
+) -> None:
+    all_nodes = [await nodes.start() for _ in range(3)]
+    clients = [node.broadcaster.subscribe() for node in all_nodes for _ in range(2)]
+    for number in range(50):
+        for node in all_nodes:
+            node.broadcast(f"{number} of {id(node)}")
+    first, *others = [await take(client, 150) for client in clients]
+    assert all(other == first for other in others)
+    # Redis has them with the same ids, in this order, and each node's own are in its order.
+    assert [str(event.id).encode() for event in first] == [
+        entry_id for entry_id, _ in nodes.ask("XRANGE", "-", "+")
+    ]
+    for node in all_nodes:
+        own = [event.data for event in first if str(event.data).endswith(f" {id(node)}")]
+        assert own == [f"{number} of {id(node)}" for number in range(50)]
+
+
+async def test_an_event_reaches_clients_only_when_it_comes_back(
+    nodes: Nodes, redis: RedisServer
+) -> None:
+    async with line_to(redis) as line:
+        node = await nodes.start(line.url)
+        with node.broadcaster.subscribe() as client:
+            hold = line.hold(b"EVAL")
+            node.broadcast("x")
+            await hold.caught.wait()
+            with pytest.raises(trio.WouldBlock):
+                client.receive_nowait()
+            hold.release()
+            assert told(await take(client, 1)) == [("tick", "x")]
+        await node.end()
+
+
+async def test_publish_returns_the_id_that_clients_get(nodes: Nodes) -> None:
+    here, there = await nodes.start(), await nodes.start()
+    with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
+        ids = await here.publish("a", "b") + await there.publish("c", topic="news")
+        assert [event.id for event in await take(client, 2)] == ids[:2]
+        assert [event.id for event in await take(other, 2)] == ids[:2]
+    assert here.relay.statistics().published == 2
+    assert there.relay.statistics().published == 1
+
+
+async def test_the_id_of_a_stream_without_events_is_the_one_that_all_follow(
+    nodes: Nodes, door: Door, nursery: trio.Nursery
+) -> None:
+    node = await nodes.start()
+    stream = await open_event_stream(nursery, door(node.broadcaster))
+    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    assert node.relay.statistics().head == "0-0"
+
+
+async def test_a_node_that_comes_later_begins_at_the_end_of_the_stream(nodes: Nodes) -> None:
+    *_, last = await (await nodes.start()).publish("a", "b")
+    later = await nodes.start()
+    assert later.relay.statistics().head == last
+    with later.broadcaster.subscribe() as client:
+        later.broadcast("c")
+        assert told(await take(client, 1)) == [("tick", "c")]
+
+
+async def test_topics_reach_those_who_asked_for_them_on_every_node(nodes: Nodes) -> None:
+    here, there = await nodes.start(), await nodes.start()
+    with (
+        there.broadcaster.subscribe(topics=["a"]) as a,
+        there.broadcaster.subscribe(topics=["", "ü"]) as others,
+        there.broadcaster.subscribe() as none,
+    ):
+        here.broadcast("1", topic="a")
+        here.broadcast("2", topic="ü")
+        here.broadcast("3", topic="")
+        here.broadcast("4")
+        assert [event.data for event in await take(a, 2)] == ["1", "4"]
+        assert [event.data for event in await take(others, 3)] == ["2", "3", "4"]
+        assert [event.data for event in await take(none, 1)] == ["4"]
+
+
+async def test_types_that_only_another_node_has_registered_are_delivered(
+    nodes: Nodes, redis: RedisServer
+) -> None:
+    node = await nodes.start()
+    relay = RedisRelay(redis.url, stream=nodes.stream)
+    strict = Broadcaster(relay=relay)
+    strict.register_event("price", int)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(relay.run)
+        with pytest.raises(ValueError, match="not registered"):
+            strict.broadcast("tick", "x")
+        with pytest.raises(ValueError, match="not registered"):
+            await relay.publish("tick", "x")
+        with pytest.raises(ValueError, match="does not fit"):
+            strict.broadcast("price", "x")
+        with strict.subscribe() as client:
+            await node.publish("x")
+            strict.broadcast("price", 1)
+            assert told(await take(client, 2)) == [("tick", "x"), ("price", "1")]
+        nursery.cancel_scope.cancel()
+
+
+async def test_data_arrives_through_redis_as_without_it(nodes: Nodes) -> None:
+    node = await nodes.start()
+    local = Broadcaster(strict=False)
+    with local.subscribe() as expected, node.broadcaster.subscribe() as client:
+        for data in ("", "two\nlines", "a\r\nb\rc", "\0 \u2028 é€😀", {"a": [1, None]}, b"b", 1.5):
+            local.broadcast("message", data)
+            node.broadcaster.broadcast("message", data)
+            (event,) = await take(client, 1)
+            (wanted,) = await take(expected, 1)
+            assert (event.event, event.data) == (wanted.event, wanted.data)
+
+
+async def test_what_cannot_be_sent_raises_here_and_holds_up_nothing(nodes: Nodes) -> None:
+    node = await nodes.start()
+    with node.broadcaster.subscribe() as client:
+        for broadcast in (node.broadcaster.broadcast, node.relay.publish):
+            with pytest.raises(ValueError, match="surrogate"):
+                await _call(broadcast, "tick", "\ud800")
+            with pytest.raises(ValueError, match="surrogate"):
+                await _call(broadcast, "tick", "x", topic="\ud800")
+            with pytest.raises(ValueError, match="CR, LF or NUL"):
+                await _call(broadcast, "a\nb", "x")
+            with pytest.raises(TypeError, match="topic must be a str"):
+                await _call(broadcast, "tick", "x", topic=1)
+            with pytest.raises(ValueError, match="stream-reset"):
+                await _call(broadcast, "stream-reset", "x")
+            with pytest.raises(ValueError, match=r"1048596 bytes is too large.*send a reference"):
+                await _call(broadcast, "tick", "x" * 2**20)
+            with pytest.raises(ValueError, match="too large"):
+                await _call(broadcast, "tick", "x", topic="x" * 2**20)
+        node.broadcast("good")
+        assert told(await take(client, 1)) == [("tick", "good")]
+
+
+async def _call(broadcast: Any, *arguments: object, **options: object) -> None:
+    coroutine = broadcast(*arguments, **options)
+    if coroutine is not None:
+        await coroutine
+
+
+async def test_broadcast_needs_a_relay_that_runs(nodes: Nodes, redis: RedisServer) -> None:
+    node = Node(redis.url, nodes.stream)
+    for _ in range(2):
+        with pytest.raises(trio.ClosedResourceError, match=r"start\(relay.run\)"):
+            node.broadcast("x")
+        with pytest.raises(trio.ClosedResourceError, match=r"start\(relay.run\)"):
+            await node.publish("x")
+        await nodes.run(node)
+        await node.publish("x")
+        await node.end()
+    assert nodes.ask("XLEN") == 2
+
+
+async def test_a_relay_needs_a_broadcaster_and_has_one_only(redis: RedisServer) -> None:
+    relay = RedisRelay(redis.url)
+    with pytest.raises(RuntimeError, match=r"Broadcaster\(relay=...\)"):
+        await relay.run()
+    with pytest.raises(trio.ClosedResourceError, match=r"no Broadcaster\(relay=...\)"):
+        await relay.publish("tick", "x")
+    Broadcaster(relay=relay)
+    with pytest.raises(RuntimeError, match="make one for each"):
+        Broadcaster(relay=relay)
+
+
+async def test_a_relay_runs_once_at_a_time(nodes: Nodes) -> None:
+    node = await nodes.start()
+    with pytest.raises(RuntimeError, match="once"):
+        await node.relay.run()
+    assert len(await node.publish("still there")) == 1
+
+
+async def test_another_thread_is_told_the_way(nodes: Nodes) -> None:
+    node = await nodes.start()
+    with pytest.raises(RuntimeError, match=r"from_thread\.run_sync"):
+        await trio.to_thread.run_sync(node.broadcast, "x")
+    with node.broadcaster.subscribe() as client:
+        await trio.to_thread.run_sync(trio.from_thread.run_sync, node.broadcast, "y")
+        assert told(await take(client, 1)) == [("tick", "y")]
+
+
+def test_a_relay_runs_in_several_runs_of_trio_one_after_another(redis: RedisServer) -> None:
+    stream = f"events-{os.urandom(4).hex()}"
+    node = Node(redis.url, stream)
+    ids: list[str] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            with node.broadcaster.subscribe(last_event_id=ids[-1] if ids else None) as client:
+                ids.extend(await node.publish("x", "y"))
+                assert [event.id for event in await take(client, 2)] == ids[-2:]
+            nursery.cancel_scope.cancel()
+
+    for _ in range(3):
+        trio.run(main)
+    assert len(set(ids)) == 6
+    assert redis.ask("XLEN", stream) == 6
+
+
+@pytest.mark.parametrize(
+    "limits", [{"outbox_size": 2}, {"outbox_bytes": 60}], ids=["by number", "by bytes"]
+)
+async def test_a_full_outbox_says_so_and_publish_waits_for_room(
+    nodes: Nodes, redis: RedisServer, nursery: trio.Nursery, limits: dict[str, int]
+) -> None:
+    async with line_to(redis) as line:
+        node = await nodes.start(line.url, **limits)
+        hold = line.hold(b"EVAL")
+        with node.broadcaster.subscribe() as client:
+            node.broadcast("1", "2")  # Each is 21 bytes.
+            with pytest.raises(trio.WouldBlock, match=r"outbox is full \(2 events, 42 bytes\)"):
+                node.broadcast("3")
+            nursery.start_soon(node.publish, "4", "5")
+            await hold.caught.wait()
+            statistics = node.relay.statistics()
+            assert (statistics.outbox_events, statistics.outbox_bytes) == (2, 42)
+            assert statistics.outbox_age > 0
+            hold.release()
+            assert [event.data for event in await take(client, 4)] == ["1", "2", "4", "5"]
+        await until(lambda: node.relay.statistics().outbox_events == 0)
+        assert node.relay.statistics().outbox_bytes == 0
+        assert node.relay.statistics().outbox_age == 0.0
+        await node.end()
+
+
+async def test_an_event_that_no_outbox_of_that_size_has_room_for_is_refused(nodes: Nodes) -> None:
+    node = await nodes.start(outbox_bytes=100)
+    with pytest.raises(ValueError, match=r"120 bytes is too large.*takes 100;"):
+        node.broadcast("x" * 100)
+    with trio.fail_after(5), pytest.raises(ValueError, match="too large"):
+        await node.publish("x" * 100)
+
+
+async def test_a_burst_from_elsewhere_prunes_nobody_who_reads(nodes: Nodes) -> None:
+    node, other = await nodes.start(buffer_size=8), await nodes.start()
+    with node.broadcaster.subscribe() as client:
+        other.broadcast(*map(str, range(500)))
+        assert [event.data for event in await take(client, 500)] == [*map(str, range(500))]
+    assert node.broadcaster.statistics().clients_pruned == 0
+
+
+async def test_the_end_of_a_relay_waits_for_what_is_on_its_way(nodes: Nodes) -> None:
+    node = await nodes.start()
+    node.broadcast(*map(str, range(250)))
+    await node.end()
+    statistics = node.relay.statistics()
+    assert nodes.ask("XLEN") == 250
+    assert (statistics.published, statistics.dropped) == (250, 0)
+
+
+async def test_what_redis_does_not_take_at_the_end_is_counted_and_told(
+    nodes: Nodes,
+    redis: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(redis_module, "_FLUSH_TIMEOUT", 0.05)
+    ends: list[type[Exception]] = []
+
+    async def publish() -> None:
+        try:
+            await node.publish("x")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            ends.append(type(error))
+
+    async with line_to(redis) as line, trio.open_nursery() as nursery:
+        node = await nodes.start(line.url, outbox_size=2)
+        hold = line.hold(b"EVAL")
+        for _ in range(3):
+            nursery.start_soon(publish)
+        await hold.caught.wait()
+        await until(lambda: node.relay.statistics().outbox_events == 2)
+        await node.end()
+        assert node.relay.statistics().dropped == 2
+        assert node.relay.statistics().outbox_bytes == 0
+        assert "2 events that Redis does not have are lost" in caplog.text
+        hold.release()
+    # The third had not been accepted, so nobody can take it for lost.
+    assert sorted(ends, key=str) == [trio.BrokenResourceError] * 2 + [trio.ClosedResourceError]
+
+
+async def test_the_statistics_tell_how_the_relay_is(nodes: Nodes) -> None:
+    node = await nodes.start()
+    await until(lambda: node.relay.statistics().ready)
+    (event_id,) = await node.publish("x")
+    await until(lambda: node.relay.statistics().received == 1)
+    statistics = node.relay.statistics()
+    assert abs(statistics.lag) < 30
+    assert attrs.evolve(statistics, lag=0.0) == redis_module.RelayStatistics(
+        ready=True,
+        head=event_id,
+        lag=0.0,
+        outbox_events=0,
+        outbox_bytes=0,
+        outbox_age=0.0,
+        published=1,
+        received=1,
+        refused=0,
+        dropped=0,
+        gaps=0,
+        recalling=0,
+        sessions_lost=0,
+        last_error=None,
+    )
+    await node.end()
+    assert not node.relay.statistics().ready
+
+
+async def test_a_relay_that_runs_elsewhere_than_its_clients_ends_with_word_of_it(
+    nodes: Nodes,
+) -> None:
+    node, other = await nodes.start(), await nodes.start()
+    await node.end()
+
+    def run_elsewhere() -> None:
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(RuntimeError, match=r"another thread or another trio\.run")
+        ):
+            trio.run(node.relay.run)
+
+    with node.broadcaster.subscribe():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, run_elsewhere)
+            await until(lambda: node.relay.statistics().ready)
+            await other.publish("x")
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("http://localhost", "must begin with redis://, rediss:// or unix://, got 'http'"),
+        ("localhost:6379", "must begin with redis://, rediss:// or unix://, got 'localhost'"),
+        ("", "must begin with redis://"),
+        ("redis:///0", "names no host"),
+        ("unix://", "names no host, as .* or unix://"),
+        ("redis://localhost/zero", "a whole number.*got 'zero'"),
+        ("redis://localhost?db=zero", "a whole number.*got 'zero'"),
+        ("redis://:s3cr#t@localhost", "percent-encode"),
+        ("redis://:s3cret@localhost:s3cret", "percent-encode"),
+        ("redis://:s3cret@[localhost", "percent-encode"),
+        ("redis://localhost?noreply=1", "say noreply by the relay's arguments"),
+        ("redis://localhost?max_connections=1&timeout=3", "say max_connections, timeout by"),
+        ("rediss://localhost?ssl_check_hostname=false", "say ssl_check_hostname by"),
+    ],
+)
+def test_a_url_that_will_not_do_is_refused_at_once_without_telling_its_password(
+    url: str, complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint) as caught:
+        RedisRelay(url)
+    assert "s3cr" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ({"maxlen": 0}, "maxlen must be a whole number of at least 1, got 0"),
+        ({"maxlen": 1.5}, "maxlen must be a whole number of at least 1, got 1.5"),
+        ({"outbox_size": 0}, "outbox_size must be a whole number of at least 1, got 0"),
+        ({"outbox_bytes": -1}, "outbox_bytes must be a whole number of at least 1, got -1"),
+        ({"timeout": 0}, "timeout must be a number of seconds greater than 0"),
+        ({"stream": ""}, "stream must not be empty"),
+    ],
+    ids=str,
+)
+def test_options_that_will_not_do_are_refused_by_name(option: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        RedisRelay("redis://localhost", **option)
+
+
+async def test_a_database_may_be_chosen(nodes: Nodes, redis: RedisServer) -> None:
+    there = await nodes.start(f"{redis.url}/3?client_name=here")
+    elsewhere = await nodes.start(f"{redis.url}?db=0")
+    await there.publish("x")
+    assert nodes.ask("XLEN") == 0
+    await elsewhere.publish("x")
+    assert nodes.ask("XLEN") == 1
+
+
+#: What a node is told whose password, permission or key is wrong.
+_REFUSALS: Final = {
+    "invalid username-password": "redis://{user}:wrong-s3cret@",
+    "permission": "redis://{user}:right%2Fs3cret@",
+    "wrong kind of value": "redis://",
+}
+
+
+@pytest.mark.parametrize("reason", _REFUSALS)
+async def test_a_relay_that_redis_refuses_does_not_start(
+    nodes: Nodes, redis: RedisServer, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = f"user-{nodes.stream}"
+    redis.ask("ACL", "SETUSER", user, "on", ">right/s3cret", "~*", "-@all", "+hello", "+xread")
+    nodes.ask("SET", "this is no stream")
+    url = redis.url.replace("redis://", _REFUSALS[reason].format(user=user))
+    node = Node(url, nodes.stream)
+    # A nursery in between adds no group of its own: Trio unwraps what `start` raises.
+    with pytest.raises(RefusedError, match=reason) as caught:
+        await nodes.run(node)
+    assert "s3cret" not in f"{caught.value}{caplog.text}{node.relay!r}{vars(node.relay)}"
+    with pytest.raises(trio.ClosedResourceError):
+        node.broadcast("x")
+    nodes.ask("DEL")
+    redis.ask("ACL", "SETUSER", user, ">wrong-s3cret", "+@all")
+    await nodes.run(node)
+    assert len(await node.publish("now it runs")) == 1
+
+
+async def test_a_start_waits_for_redis_and_says_why(
+    nodes: Nodes, redis: RedisServer, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line_to(redis) as line:
+        line.refuses = True
+        node = Node(line.url.replace("//", "//:s3cret@"), nodes.stream)
+        nursery.start_soon(node.run)
+        await until(lambda: node.relay.statistics().sessions_lost > 1)
+        assert not node.relay.statistics().ready
+        assert "ConnectionError" in str(node.relay.statistics().last_error)
+        assert "no connection to Redis, trying again" in caplog.text
+        assert "s3cret" not in caplog.text
+        with pytest.raises(trio.ClosedResourceError):
+            node.broadcast("x")
+        await node.end()
+
+
+#: What somebody else may write into the stream.
+_MALFORMED: Final[dict[str, tuple[str | bytes, ...]]] = {
+    "no event": ("data", "x"),
+    "no data": ("event", "tick"),
+    "other fields": ("x", "y"),
+    "an empty type": ("event", "", "data", "x"),
+    "a line end in the type": ("event", "tick\ndata: forged", "data", "x"),
+    "a CR in the type": ("event", "tick\rid: forged", "data", "x"),
+    "NUL in the type": ("event", "a\0", "data", "x"),
+    "our own word": ("event", "stream-reset", "data", "forged"),
+    "data that is not UTF-8": ("event", "tick", "data", b"\xff"),
+    "a surrogate": ("event", "tick", "data", b"\xed\xa0\x80"),
+    "a type that is not UTF-8": ("event", b"\xff", "data", "x"),
+    "a topic that is not UTF-8": ("event", "tick", "data", "x", "topic", b"\xff"),
+    "too much data": ("event", "tick", "data", "x" * 2**20),
+    "too long a topic": ("event", "tick", "data", "x", "topic", "x" * 2**20),
+}
+
+
+async def test_what_others_write_into_the_stream_that_is_no_event_is_refused(
+    nodes: Nodes, nursery: trio.Nursery, door: Door
+) -> None:
+    node = await nodes.start()
+    stream = await open_event_stream(nursery, door(node.broadcaster))
+    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    for fields in _MALFORMED.values():
+        nodes.ask("XADD", "*", *fields)
+    (good,) = await node.publish("good")
+    (event,) = await take(stream, 1)
+    assert (event.event, event.data, event.id) == ("tick", "good", good)
+    assert stream.raw_bytes == f"id: 0-0\n\nid: {good}\nevent: tick\ndata: good\n\n".encode()
+    statistics = node.relay.statistics()
+    assert (statistics.refused, statistics.received) == (len(_MALFORMED), len(_MALFORMED) + 1)
+
+
+async def test_what_others_write_into_the_stream_is_framed_anew(
+    nodes: Nodes, nursery: trio.Nursery, door: Door
+) -> None:
+    node = await nodes.start()
+    stream = await open_event_stream(nursery, door(node.broadcaster))
+    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    data = "a\r\n\r\nid: 1-1\revent: forged\ndata: forged\n\n"
+    fields = (
+        "event",
+        "error",
+        "data",
+        data,
+        "id",
+        "9-9",
+        "retry",
+        "0",
+        "topic",
+        "",
+        "comment",
+        "x",
+    )
+    nodes.ask("XADD", "5-1", "event", ":id", "data", data)
+    nodes.ask("XADD", "5-2", *fields)
+    nodes.ask("XADD", "18446744073709551615-7", "event", "last", "data", "")
+    first, last = await take(stream, 2)
+    assert (first.event, first.id) == (":id", "5-1")
+    assert first.data == "a\n\nid: 1-1\nevent: forged\ndata: forged\n\n"
+    assert (last.event, last.data, last.id) == ("last", "", "18446744073709551615-7")

@@ -1,0 +1,598 @@
+"""What becomes of events and clients when Redis, or the way to it, fails in every way we know."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from typing import Final
+
+import pytest
+import trio
+import trustme
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
+from trio_sse import _redis_session as session_module
+from trio_sse.redis import RefusedError
+from trio_sse.testing import EventStream, open_event_stream
+
+from .redis_servers import PERSISTENT, RedisServer, line_to, redis_server
+from .relay_nodes import Node, Nodes, take
+from .servers import until
+
+#: Seconds after which a node gives up a server that does not answer.
+_TIMEOUT: Final = 0.3
+
+
+@pytest.fixture
+def server() -> Generator[RedisServer]:
+    """A server that forgets all when it ends."""
+    with redis_server() as server:
+        yield server
+
+
+@pytest.fixture
+def persistent() -> Generator[RedisServer]:
+    """A server that forgets nothing."""
+    with redis_server(*PERSISTENT) as server:
+        yield server
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]
+
+
+def data_of(events: list[ServerSentEvent]) -> list[str | None]:
+    return [event.data for event in events]
+
+
+def rising(events: list[ServerSentEvent]) -> bool:
+    """Whether each event's id is greater than that of the event before it."""
+    ids = [tuple(map(int, str(event.id).split("-"))) for event in events]
+    return ids == sorted(set(ids))
+
+
+def gaps(*nodes: Node) -> list[int]:
+    return [node.relay.statistics().gaps for node in nodes]
+
+
+async def until_lost(*nodes: Node) -> None:
+    """Wait until nodes know that Redis is away."""
+    await until(lambda: not any(node.relay.statistics().ready for node in nodes))
+
+
+async def until_ready(*nodes: Node) -> None:
+    await until(lambda: all(node.relay.statistics().ready for node in nodes))
+
+
+async def test_a_restart_of_a_server_that_remembers_loses_nothing_and_is_not_noticed(
+    nursery: trio.Nursery, persistent: RedisServer
+) -> None:
+    nodes = Nodes(nursery, persistent)
+    here, there = await nodes.start(), await nodes.start()
+    with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
+        for first in (1, 101, 201):
+            here.broadcast(*numbers(first, first + 49))
+            persistent.kill()
+            await until_lost(here, there)
+            here.broadcast(*numbers(first + 50, first + 99))
+            persistent.start()
+        events = await take(client, 300)
+        assert data_of(events) == numbers(1, 300)
+        assert rising(events)
+        assert await take(other, 300) == events
+    assert gaps(here, there) == [0, 0]
+    assert here.relay.statistics().published == 300
+    assert nodes.ask("XLEN") == 300
+
+
+async def test_a_restart_of_a_server_that_forgets_is_told_once_and_then_all_goes_on(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    nodes = Nodes(nursery, server)
+    here, there = await nodes.start(), await nodes.start()
+    app = sse_app(there.broadcaster, snapshot=lambda: [("state", "new")])
+    renewing = await open_event_stream(nursery, app)
+    with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
+        before = await here.publish("1", "2")
+        assert data_of(await take(client, 2)) == data_of(await take(other, 2)) == ["1", "2"]
+        server.kill()
+        await until_lost(here, there)
+        here.broadcast(*numbers(3, 60))
+        server.start()
+        for subscription in (client, other):
+            reset, *events = await take(subscription, 59)
+            assert (reset.event, reset.id) == (RESET_EVENT, "0-0")
+            assert data_of(events) == numbers(3, 60)
+        assert gaps(here, there) == [1, 1]
+    # Who began with a snapshot needs another one, and so must come back for it.
+    seen = await rest_of(renewing)
+    assert seen == [("state", "new"), ("tick", "1"), ("tick", "2")]
+    for seen_id in ("0-0", before[0], before[1]):
+        again = await open_event_stream(nursery, app, headers=[("last-event-id", seen_id)])
+        assert [event.event for event in await take(again, 2)] == [RESET_EVENT, "state"]
+    await there.publish("61")
+    assert [event.data for event in await take(again, 1)] == ["61"]
+
+
+async def rest_of(stream: EventStream) -> list[tuple[str, str]]:
+    with trio.fail_after(30):
+        return [(event.event, event.data) async for event in stream]
+
+
+async def test_a_server_that_wakes_up_in_the_past_is_told_and_what_comes_then_arrives(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    nodes = Nodes(nursery, server)
+    here, there = await nodes.start(), await nodes.start()
+    with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
+        kept = await here.publish("1", "2", "3")
+        server.ask("SAVE")
+        lost = await here.publish("4", "5")
+        assert data_of(await take(client, 5)) == data_of(await take(other, 5)) == numbers(1, 5)
+        server.kill()
+        await until_lost(here, there)
+        here.broadcast("6")
+        server.start()
+        for subscription in (client, other):
+            reset, event = await take(subscription, 2)
+            # Both know all up to the third: on from there.
+            assert (reset.event, reset.id, event.data) == (RESET_EVENT, kept[-1], "6")
+    assert gaps(here, there) == [1, 1]
+    app = sse_app(there.broadcaster)
+    exact = await open_event_stream(nursery, app, headers=[("last-event-id", kept[1])])
+    assert [event.data for event in await take(exact, 2)] == ["3", "6"]
+    gone = await open_event_stream(nursery, app, headers=[("last-event-id", lost[0])])
+    assert [event.event for event in await take(gone, 1)] == [RESET_EVENT]
+
+
+@pytest.mark.parametrize("command", ["FLUSHALL", "DEL"])
+async def test_a_stream_that_is_deleted_goes_on_for_those_who_are_connected(
+    nursery: trio.Nursery, server: RedisServer, command: str
+) -> None:
+    nodes = Nodes(nursery, server)
+    node = await nodes.start()
+    with node.broadcaster.subscribe() as client:
+        (old,) = await node.publish("1")
+        await take(client, 1)
+        server.ask(command, *([nodes.stream] if command == "DEL" else []))
+        await until_milliseconds_after(old)
+        (new,) = await node.publish("2")
+        assert [(event.data, event.id) for event in await take(client, 1)] == [("2", new)]
+    assert gaps(node) == [0]
+    # Another node does not know that the two events belong together.
+    other = await nodes.start()
+    stream = await open_event_stream(
+        nursery, sse_app(other.broadcaster), headers=[("last-event-id", old)]
+    )
+    assert [event.event for event in await take(stream, 1)] == [RESET_EVENT]
+
+
+async def until_milliseconds_after(event_id: str) -> None:
+    """Wait until a new stream could only have greater ids."""
+    await until(lambda: time.time() * 1000 > int(event_id.partition("-")[0]) + 1)
+
+
+@pytest.mark.parametrize("cut", [True, False], ids=["cut", "connected"])
+async def test_ids_that_go_back_are_told_and_what_comes_then_arrives(
+    nursery: trio.Nursery, server: RedisServer, cut: bool
+) -> None:
+    """As after a failover to a server whose clock is behind."""
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url)
+        in_an_hour = int(time.time() + 3600) * 1000
+        nodes.ask("XADD", f"{in_an_hour}-0", "event", "tick", "data", "1")
+        with node.broadcaster.subscribe() as client, redis_server() as behind:
+            await node.publish("2")
+            assert data_of(await take(client, 2)) == ["1", "2"]
+            if cut:
+                line.server = behind
+                line.cut()
+            else:
+                nodes.ask("DEL")
+            await node.publish("maybe lost")
+            await until(lambda: gaps(node) == [1])
+            (last,) = await node.publish("after")
+            reset, *events = await take(client, 2)
+            if events[-1].id != last:
+                events += await take(client, 1)
+            assert reset.event == RESET_EVENT
+            assert data_of(events) in (["after"], ["maybe lost", "after"])
+            assert events[-1].id == last
+            await node.end()
+
+
+@pytest.mark.parametrize("longer", [False, True], ids=["shortly", "for longer than its timeout"])
+async def test_a_server_that_freezes_loses_nothing(
+    nursery: trio.Nursery, server: RedisServer, longer: bool
+) -> None:
+    nodes = Nodes(nursery, server)
+    node = await nodes.start(timeout=_TIMEOUT if longer else 30.0)
+    with node.broadcaster.subscribe() as client:
+        await until_ready(node)
+        server.freeze()
+        try:
+            node.broadcast(*numbers(1, 50))
+            if longer:
+                await until_lost(node)
+            else:
+                with trio.move_on_after(0.2):
+                    await take(client, 1)
+                    raise AssertionError("a frozen server has answered")
+        finally:
+            server.thaw()
+        node.broadcast(*numbers(51, 100))
+        events = await take(client, 100)
+        assert data_of(events) == numbers(1, 100)
+        assert rising(events)
+    assert nodes.ask("XLEN") == 100
+    assert gaps(node) == [0]
+    assert (node.relay.statistics().sessions_lost > 0) == longer
+
+
+async def test_a_node_behind_a_black_hole_goes_on_where_it_was_without_a_gap(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url, timeout=_TIMEOUT, outbox_size=60)
+        other = await nodes.start()
+        with node.broadcaster.subscribe() as client, other.broadcaster.subscribe() as witness:
+            await node.publish("1")
+            hole = line.hold()
+            node.broadcast(*numbers(2, 50))
+            await other.publish("meanwhile")
+            await until_lost(node)
+            with pytest.raises(trio.WouldBlock, match="outbox is full"):
+                node.broadcast(*numbers(51, 200))
+            hole.release()
+            events = await take(client, 62)
+            assert await take(witness, 62) == events
+        texts = data_of(events)
+        texts.remove("meanwhile")
+        assert texts == numbers(1, 61)[:-1] + texts[60:]
+        assert rising(events)
+        assert gaps(node, other) == [0, 0]
+        await node.end()
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
+async def test_connections_that_are_cut_all_the_time_lose_and_repeat_nothing(
+    nursery: trio.Nursery, server: RedisServer, monkeypatch: pytest.MonkeyPatch, reset: bool
+) -> None:
+    monkeypatch.setattr(session_module, "_LONGEST_PAUSE", 0.06)
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        here = await nodes.start(line.url, buffer_size=1000)
+        there = await nodes.start(line.url, buffer_size=1000)
+        with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
+            for first in range(1, 601, 20):
+                here.broadcast(*numbers(first, first + 19))
+                for _ in range(first % 17):
+                    await trio.lowlevel.checkpoint()
+                line.cut(reset=reset)
+                if first % 3 == 1:
+                    await until_ready(here, there)
+            events = await take(client, 600)
+            assert data_of(events) == numbers(1, 600)
+            assert await take(other, 600) == events
+        assert gaps(here, there) == [0, 0]
+        assert nodes.ask("XLEN") == 600
+        await here.end()
+        await there.end()
+
+
+async def test_an_acknowledgement_that_is_lost_repeats_nothing(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url)
+        with node.broadcaster.subscribe() as client:
+            ids: list[str] = []
+            for number in range(5):
+                line.loses_reply_to = b"EVAL"
+                ids += await node.publish(f"{number}", f"{number} again")
+                assert line.loses_reply_to is None
+            assert [event.id for event in await take(client, 10)] == ids
+        assert nodes.ask("XLEN") == 10
+        assert node.relay.statistics().sessions_lost == 5
+        assert gaps(node) == [0]
+        await node.end()
+
+
+async def test_a_request_that_arrives_after_its_repetition_repeats_nothing(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url, timeout=_TIMEOUT)
+        hold = line.hold(b"EVAL", only_first=True)
+        with node.broadcaster.subscribe() as client:
+            node.broadcast("1", "2")
+            await hold.caught.wait()
+            node.broadcast("3")
+            assert data_of(await take(client, 3)) == ["1", "2", "3"]
+            assert node.relay.statistics().sessions_lost >= 1
+            answered = line.answered(b"EVAL")
+            hold.release()
+            await until(lambda: line.answered(b"EVAL") > answered)
+            await node.publish("4")
+            assert data_of(await take(client, 1)) == ["4"]
+        assert nodes.ask("XLEN") == 4
+        await node.end()
+
+
+async def test_a_server_without_memory_refuses_events_and_is_read_all_the_same(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    nodes = Nodes(nursery, server)
+    node = await nodes.start(outbox_size=10, history_size=1)
+    with node.broadcaster.subscribe() as client:
+        first, *_ = await node.publish("1", "2")
+        server.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        node.broadcast(*numbers(3, 12))
+        await until(lambda: node.relay.statistics().sessions_lost > 1)
+        assert "memory" in str(node.relay.statistics().last_error)
+        with pytest.raises(trio.WouldBlock, match="outbox is full"):
+            node.broadcast("one too many")
+        stream = await open_event_stream(
+            nursery, sse_app(node.broadcaster), headers=[("last-event-id", first)]
+        )
+        assert [event.data for event in await take(stream, 1)] == ["2"]
+        assert node.relay.statistics().ready
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        assert data_of(await take(client, 12)) == numbers(1, 12)
+    assert gaps(node) == [0]
+
+
+async def test_a_node_that_was_away_for_longer_than_the_history_says_so_and_goes_on(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        away, other = await nodes.start(line.url), await nodes.start()
+        with away.broadcaster.subscribe() as client:
+            await other.publish("1")
+            await take(client, 1)
+            line.refuses = True
+            line.cut()
+            await until_lost(away)
+            other.broadcast(*numbers(2, 99))
+            await other.publish("100")
+            nodes.ask("XTRIM", "MAXLEN", 5)
+            line.refuses = False
+            reset, *events = await take(client, 6)
+            assert reset.event == RESET_EVENT
+            assert data_of(events) == numbers(96, 100)
+        assert gaps(away, other) == [1, 0]
+        await away.end()
+
+
+async def test_what_is_trimmed_before_a_connected_node_has_read_it_is_told_in_its_place(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        behind, other = await nodes.start(line.url), await nodes.start()
+        with behind.broadcaster.subscribe() as client:
+            hold = line.hold(b"XREAD")
+            await other.publish("1")
+            assert data_of(await take(client, 1)) == ["1"]
+            await hold.caught.wait()
+            other.broadcast(*numbers(2, 299))
+            await other.publish("300")
+            nodes.ask("XTRIM", "MAXLEN", 150)
+            hold.release()
+            reset, *events = await take(client, 151)
+            assert reset.event == RESET_EVENT
+            assert data_of(events) == numbers(151, 300)
+        assert gaps(behind, other) == [1, 0]
+        await behind.end()
+
+
+async def test_redis_is_not_besieged_while_it_is_away(
+    nursery: trio.Nursery, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url)
+        await node.publish("x")
+        await until_ready(node)
+        assert line.accepted == 3  # One to begin with, one to read by and one to write by.
+        line.refuses = True
+        line.cut()
+        cut_at = trio.current_time()
+        await until(lambda: line.accepted == 3 + 5)  # Who writes does when there is something.
+        # After 25 to 50 ms, then after 50 to 100, and so on.
+        assert trio.current_time() - cut_at > 0.025 * (1 + 2 + 4 + 8 + 16)
+        assert caplog.text.count("trying again") == 1
+        line.refuses = False
+        await node.publish("y")
+        await node.end()
+
+
+def remains() -> tuple[int, int]:
+    tasks = trio.lowlevel.current_statistics().tasks_living
+    return tasks, len(os.listdir("/proc/self/fd"))
+
+
+async def test_connections_that_are_lost_leave_nothing_behind(
+    nursery: trio.Nursery, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "_LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr(session_module, "_SHORTEST_PAUSE", 0.01)
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url, timeout=_TIMEOUT)
+        await node.publish("x")
+        await until_ready(node)
+        await wait_all_tasks_blocked(0.01)
+        before = remains()
+        clients = connected(server)
+        for number in range(50):
+            lost = node.relay.statistics().sessions_lost
+            hold = line.hold() if number % 10 == 9 else None
+            line.cut(reset=bool(number % 2))
+            await until(lambda lost=lost: node.relay.statistics().sessions_lost > lost)  # type: ignore[misc]
+            if hold is not None:
+                hold.release()
+            await until_ready(node)
+        await node.publish("y")
+        await until(lambda: remains() == before)
+        await until(lambda: connected(server) == clients)
+        assert line.accepted < 3 + 50 * 8
+        await node.end()
+
+
+def connected(server: RedisServer) -> int:
+    return int(server.ask("CLIENT", "LIST").count(b"name=")) - 1
+
+
+#: The permissions that a node needs: of commands, and of keys, by the key of its stream.
+FULL_NODE: Final = (
+    "-@all +eval +xadd +get +set +xread +xrange +xinfo|stream ~{stream} ~{{{stream}}}:producer:*"
+)
+
+#: Those of a node that only reads: what is broadcast there never leaves its outbox.
+READING_NODE: Final = "-@all +xread +xrange +xinfo|stream %R~{stream}"
+
+
+def user_with(server: RedisServer, nodes: Nodes, permissions: str) -> str:
+    """Make a user who may do no more than that; return the URL."""
+    user = f"user-{nodes.stream}"
+    words = permissions.format(stream=nodes.stream).split()
+    server.ask("ACL", "SETUSER", user, "reset", "on", ">pass/word", *words)
+    return server.url.replace("//", f"//{user}:pass%2Fword@")
+
+
+async def test_a_node_needs_few_permissions(nursery: trio.Nursery, server: RedisServer) -> None:
+    nodes = Nodes(nursery, server)
+    node = await nodes.start(user_with(server, nodes, FULL_NODE), history_size=1)
+    ids = await node.publish("1", "2", "3", topic="a")
+    stream = await open_event_stream(
+        nursery, sse_app(node.broadcaster, topics=["a"]), headers=[("last-event-id", ids[0])]
+    )
+    assert [event.data for event in await take(stream, 2)] == ["2", "3"]
+    statistics = node.relay.statistics()
+    assert (statistics.sessions_lost, statistics.last_error) == (0, None)
+    denied = [str(entry) for entry in server.ask("ACL", "LOG")]
+    # This one the client library can do without; Redis knows it from 7.2 on.
+    assert [entry for entry in denied if "setinfo" not in entry] == []
+
+
+async def test_a_node_that_only_reads_needs_fewer(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    nodes = Nodes(nursery, server)
+    reader = await nodes.start(user_with(server, nodes, READING_NODE))
+    writer = await nodes.start()
+    with reader.broadcaster.subscribe() as client:
+        await writer.publish("x")
+        assert data_of(await take(client, 1)) == ["x"]
+    reader.broadcast("y")
+    await until(lambda: reader.relay.statistics().sessions_lost > 0)
+    assert "permission" in str(reader.relay.statistics().last_error)
+    assert reader.relay.statistics().ready
+    assert nodes.ask("XLEN") == 1
+
+
+@pytest.mark.parametrize("word", [word for word in FULL_NODE.split() if word[0] in "+~"])
+async def test_a_node_needs_each_of_its_permissions(
+    nursery: trio.Nursery, server: RedisServer, word: str
+) -> None:
+    nodes = Nodes(nursery, server)
+    url = user_with(server, nodes, FULL_NODE.replace(word, "", 1))
+    node = Node(url, nodes.stream)
+    if word in READING_NODE:
+        with pytest.raises(RefusedError, match="permission"):
+            await nodes.run(node)
+        return
+    await nodes.run(node)
+    nursery.start_soon(node.publish, "x")
+    await until(lambda: node.relay.statistics().sessions_lost > 0)
+    assert nodes.ask("XLEN") == 0
+
+
+def tls(name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Return a server's side with a certificate for this name, and a client's that trusts it."""
+    authority = trustme.CA()
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    with authority.issue_cert(name).private_key_and_cert_chain_pem.tempfile() as path:
+        server_side.load_cert_chain(path)
+    pem = authority.cert_pem.bytes().decode()
+    return server_side, ssl.create_default_context(cadata=pem)
+
+
+async def test_a_node_speaks_tls(nursery: trio.Nursery, server: RedisServer) -> None:
+    server_side, client_side = tls("localhost")
+    async with line_to(server, server_side) as line:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(line.url, ssl_context=client_side)
+        with node.broadcaster.subscribe() as client:
+            node.broadcast("x")
+            assert data_of(await take(client, 1)) == ["x"]
+        await node.end()
+
+
+@pytest.mark.parametrize(
+    ("name", "trusts", "reason"),
+    [
+        ("redis.example", True, "Hostname mismatch"),
+        ("localhost", False, "unable to get local issuer certificate"),
+    ],
+    ids=["another host's certificate", "an unknown authority"],
+)
+async def test_a_node_does_not_speak_to_a_server_that_may_be_another_one(
+    nursery: trio.Nursery, server: RedisServer, name: str, trusts: bool, reason: str
+) -> None:
+    server_side, client_side = tls(name)
+    async with line_to(server, server_side) as line:
+        nodes = Nodes(nursery, server)
+        url = line.url.replace("//", "//:s3cret@")
+        node = Node(url, nodes.stream, ssl_context=client_side if trusts else None)
+        nursery.start_soon(node.run)
+        await until(lambda: node.relay.statistics().sessions_lost > 1)
+        assert reason in str(node.relay.statistics().last_error)
+        assert line.answered(b"") == 0
+        await node.end()
+
+
+async def test_a_server_by_a_unix_socket_serves_as_well(
+    nursery: trio.Nursery, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    path = f"{tmp_path_factory.mktemp('redis')}/socket"
+    with redis_server("--unixsocket", path) as server:
+        nodes = Nodes(nursery, server)
+        node = await nodes.start(f"unix://{path}?db=0")
+        assert len(await node.publish("x")) == 1
+        await node.end()
+
+
+def test_processes_that_fork_with_one_relay_do_not_take_each_others_events_for_repeated(
+    server: RedisServer,
+) -> None:
+    program = (
+        "import os, sys, trio\n"
+        "from trio_sse import Broadcaster\n"
+        "from trio_sse.redis import RedisRelay\n"
+        "relay = RedisRelay(sys.argv[1])\n"
+        "broadcaster = Broadcaster(strict=False, relay=relay)\n"
+        "async def main():\n"
+        "    async with trio.open_nursery() as nursery:\n"
+        "        await nursery.start(relay.run)\n"
+        "        await relay.publish('x', str(os.getpid()))\n"
+        "        nursery.cancel_scope.cancel()\n"
+        "trio.run(main)\n"
+        "child = os.fork()\n"
+        "trio.run(main)\n"
+        "child and os.waitpid(child, 0)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, server.url], check=True)
+    assert server.ask("XLEN", "trio-sse") == 3
