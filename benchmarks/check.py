@@ -17,6 +17,7 @@ from typing import Final
 
 from .processes import clean_up_on_sigterm
 from .scenarios import (
+    chaos,
     churn,
     cuts,
     dead_peer,
@@ -24,6 +25,8 @@ from .scenarios import (
     hostile,
     long_burst,
     memory,
+    node_killed,
+    relay,
     replay,
     restart,
     stalled,
@@ -48,6 +51,9 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "endless": endless.check,
     "topics": topics.check,
     "dead_peer": dead_peer.check,
+    "node_killed": node_killed.check,
+    "relay": relay.check,
+    "chaos": chaos.check,
 }
 
 

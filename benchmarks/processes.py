@@ -26,7 +26,7 @@ from .subjects import CORES, HERE, Subject
 _PATIENCE: Final = 120.0
 
 
-class _Process:
+class Process:
     """A child that answers each line with a line of JSON, and is killed at the end."""
 
     def __init__(self, command: Sequence[str], core: int, pass_fds: Sequence[int] = ()) -> None:
@@ -85,12 +85,10 @@ class _Process:
         return stdout.readline()
 
 
-class Server(_Process):
+class Server(Process):
     """A subject's server, ready for clients; at the given port, or one that is free."""
 
-    def __init__(
-        self, subject: Subject, cache: Path, port: int = 0, core: int = CORES[0]
-    ) -> None:
+    def __init__(self, subject: Subject, cache: Path, port: int = 0, core: int = CORES[0]) -> None:
         self.port = port or free_port()
         self.posts = subject.posts
         super().__init__(subject.command(cache, self.port), core)
@@ -135,7 +133,7 @@ class Server(_Process):
         return client.streaming
 
 
-class Load(_Process):
+class Load(Process):
     """The load generator, for one server."""
 
     def __init__(self, server: Server, clients: int = 0, *, keep_bodies: bool = False) -> None:

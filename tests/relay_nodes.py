@@ -37,7 +37,7 @@ class Node:
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
 
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC128 (handed on)
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         with self.scope:
@@ -82,5 +82,8 @@ class Nodes:
 
 async def take(channel: trio.abc.ReceiveChannel[_Event], count: int) -> list[_Event]:
     """Receive so many events."""
+    taken: list[_Event] = []
     with trio.fail_after(PATIENCE):
-        return [await channel.receive() for _ in range(count)]
+        while len(taken) < count:
+            taken.append(await channel.receive())
+    return taken

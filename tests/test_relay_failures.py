@@ -375,6 +375,29 @@ async def test_a_node_that_was_away_for_longer_than_the_history_says_so_and_goes
         await away.end()
 
 
+async def test_who_was_away_when_its_node_was_told_of_a_gap_is_told_as_well(
+    nursery: trio.Nursery, server: RedisServer
+) -> None:
+    async with line_to(server) as line:
+        nodes = Nodes(nursery, server)
+        away, other = await nodes.start(line.url, history_size=1), await nodes.start()
+        (*_, last) = await other.publish("1", "2", "3")
+        await until(lambda: away.relay.statistics().head == last)
+        line.refuses = True
+        line.cut()
+        await until_lost(away)
+        await other.publish("lost")
+        nodes.ask("DEL")
+        await other.publish("after")
+        line.refuses = False
+        await until(lambda: gaps(away) == [1])
+        recalled = await away.broadcaster.recall(last)
+        assert recalled is not None
+        with away.broadcaster.subscribe(last_event_id=recalled.last_event_id) as client:
+            assert (await client.receive()).event == RESET_EVENT
+        await away.end()
+
+
 async def test_what_is_trimmed_before_a_connected_node_has_read_it_is_told_in_its_place(
     nursery: trio.Nursery, server: RedisServer
 ) -> None:
