@@ -37,7 +37,9 @@ class Node:
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
 
-    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:  # noqa: ASYNC128 (handed on)
+    async def run(  # noqa: ASYNC128 (it hands that on)
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
         self.scope = trio.CancelScope()
         self.ended = trio.Event()
         with self.scope:

@@ -267,7 +267,10 @@ async def test_a_burst_from_elsewhere_prunes_nobody_who_reads(nodes: Nodes) -> N
     node, other = await nodes.start(buffer_size=8), await nodes.start()
     with node.broadcaster.subscribe() as client:
         other.broadcast(*map(str, range(500)))
-        assert [event.data for event in await take(client, 500)] == [*map(str, range(500))]
+        for number in range(500):
+            for _ in range(3):  # It has other things to do, too.
+                await trio.lowlevel.checkpoint()
+            assert told(await take(client, 1)) == [("tick", str(number))]
     assert node.broadcaster.statistics().clients_pruned == 0
 
 
