@@ -6,7 +6,7 @@ from enum import Enum, StrEnum
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from trio_sse import ServerSentEvent
@@ -142,6 +142,7 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 @settings(deadline=None, max_examples=100 if THOROUGH else 40)
 @given(names, st.none() | texts, st.none() | texts, retries, st.none() | texts)
+@example("\ud800", None, None, None, None)
 def test_an_event_is_made_exactly_if_it_can_be_sent_faithfully(
     event: str, data: str | None, event_id: str | None, retry: int | None, comment: str | None
 ) -> None:

@@ -112,19 +112,19 @@ async def test_topics_are_chosen_from_what_was_missed_as_from_what_comes(
 ) -> None:
     here, there = await nodes.start(), await nodes.start(history_size=2)
     (first,) = await here.publish("first")
-    for number in range(30):
+    for number in range(10):
         here.broadcast(f"{number} a", topic="a")
         here.broadcast(f"{number} b", topic="b")
         here.broadcast(f"{number}")
     await here.publish("last")
-    await until(lambda: there.relay.statistics().received == 92)
+    await until(lambda: there.relay.statistics().received == 32)
     app = sse_app(there.broadcaster, topics=["a"])
-    wanted = [text for number in range(30) for text in (f"{number} a", f"{number}")]
+    wanted = [text for number in range(10) for text in (f"{number} a", f"{number}")]
     streams = [await come_back(nursery, app, first) for _ in range(2)]
     streams.append(await come_back(nursery, sse_app(there.broadcaster), first))
-    assert await data_of(streams[0], 61) == [*wanted, "last"]
-    assert await data_of(streams[1], 61) == [*wanted, "last"]
-    assert await data_of(streams[2], 31) == [*texts(0, 29), "last"]
+    assert await data_of(streams[0], 21) == [*wanted, "last"]
+    assert await data_of(streams[1], 21) == [*wanted, "last"]
+    assert await data_of(streams[2], 11) == [*texts(0, 9), "last"]
 
 
 async def test_a_node_that_is_behind_the_client_waits_until_it_is_not(
@@ -335,7 +335,7 @@ async def test_many_who_come_back_from_the_same_place_read_it_once(
 ) -> None:
     async with line_to(redis) as line:
         node = await nodes.start(line.url, history_size=2)
-        first, last = await publish(node, 600)
+        first, last = await publish(node, 300)
         await until_at(node, last)
         hold = line.hold(replies_to=b"XRANGE")
         streams: list[EventStream] = []
@@ -349,10 +349,10 @@ async def test_many_who_come_back_from_the_same_place_read_it_once(
         await until(lambda: node.relay.statistics().recalling == 10)
         hold.release()
         await until(lambda: node.broadcaster.client_count == 10)
-        # Three pages, by one connection.
-        assert (line.accepted - before, line.answered(_PAGE)) == (1, 3)
+        # Two pages, by one connection.
+        assert (line.accepted - before, line.answered(_PAGE)) == (1, 2)
         for stream in streams:
-            assert await data_of(stream, 599) == texts(2, 600)
+            assert await data_of(stream, 299) == texts(2, 300)
         await node.end()
 
 
@@ -418,7 +418,7 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
     monkeypatch.setattr(recall_module, "_IDLE", 0.01)
     async with line_to(redis) as line:
         node = await nodes.start(line.url, history_size=2)
-        ids = await publish(node, 600)
+        ids = await publish(node, 300)
         await until_at(node, ids[-1])
         hold = line.hold(replies_to=b"XRANGE")
         streams: list[EventStream] = []
@@ -432,11 +432,11 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
         assert one_more.complete
         hold.release()
         await until(lambda: len(streams) == 1)
-        assert await data_of(streams[0], 599) == texts(2, 600)
+        assert await data_of(streams[0], 299) == texts(2, 300)
         # Nobody asks, so the connection is given back; the next one opens another.
         await until(lambda: line.connections == 2)
         await come()
-        assert await data_of(streams[1], 599) == texts(2, 600)
+        assert await data_of(streams[1], 299) == texts(2, 300)
         await node.end()
 
 
@@ -447,14 +447,14 @@ async def test_a_slow_client_that_was_pruned_gets_exactly_what_it_missed(
     stream = await open_event_stream(nursery, door(here.broadcaster))
     await until(lambda: here.broadcaster.client_count == 1)
     stream.stall()
-    _, last = await publish(there, 300)
+    _, last = await publish(there, 60)
     await until_at(here, last)
     assert here.broadcaster.statistics().clients_pruned == 1
     stream.resume()
     seen = [event async for event in stream]
     again = await come_back(nursery, door(there.broadcaster), seen[-1].id if seen else "0-0")
-    rest = await take(again, 300 - len(seen))
-    assert [event.data for event in [*seen, *rest]] == texts(1, 300)
+    rest = await take(again, 60 - len(seen))
+    assert [event.data for event in [*seen, *rest]] == texts(1, 60)
 
 
 async def test_a_subscriber_inside_the_program_knows_what_its_node_knows(nodes: Nodes) -> None:

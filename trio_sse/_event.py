@@ -94,6 +94,7 @@ class ServerSentEvent:
     def __attrs_post_init__(self) -> None:
         self._check()
         try:
+            self.event.encode()  # It is not in a block without data.
             wire = self._block().encode()
         except UnicodeEncodeError as error:
             raise ValueError(
