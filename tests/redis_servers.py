@@ -28,6 +28,13 @@ _PATIENCE: Final = 30.0
 #: Below the ports that systems give to those who connect: one is still free after a restart.
 _PORTS: Final = range(20_000, 32_000)
 
+#: A program that is killed when its input is closed: by us, or because we are gone.
+_WATCHED: Final = (
+    *("/bin/sh", "-c"),
+    'exec 3<&0 </dev/null; (read _ <&3; kill -9 $$) & exec "$@" 3<&-',
+    "sh",
+)
+
 #: What makes the close of a socket a reset.
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -92,8 +99,11 @@ class RedisServer:
 
     def start(self) -> None:
         """Start, and return when commands are answered."""
-        command = (self._program, "--port", str(self.port), *self._options)
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            [*_WATCHED, self._program, "--port", str(self.port), *self._options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+        )
         give_up_at = time.monotonic() + _PATIENCE
         while not self._answers():
             assert self._process.poll() is None, "the server has ended at its start"
@@ -101,9 +111,8 @@ class RedisServer:
             time.sleep(0.002)
 
     def kill(self) -> None:
-        """End it as a crash would."""
-        self._process.kill()
-        self._process.wait()
+        """End it as a crash would, and return when it is gone."""
+        self._process.communicate()
 
     def freeze(self) -> None:
         """Let it answer nobody, though its connections stay, and others can be made."""
