@@ -133,7 +133,6 @@ class Broadcaster(trio.abc.AsyncResource):
         self._buffer_size = buffer_size
         self._heartbeat_interval = check_interval(heartbeat_interval)
         self._max_clients = max_clients
-        self._reconnection_time = reconnection_time
         self._event_types = EventTypes(strict=strict, dumps=dumps)
         self._clients = Clients()
         self._relay = relay
@@ -293,7 +292,7 @@ class Broadcaster(trio.abc.AsyncResource):
 
     def draw_come_back(self) -> float:
         """Return the seconds after which one who is turned away may come back."""
-        return come_back(self._reconnection_time)
+        return come_back(self._beginning.reconnection_time)
 
     async def recall(
         self, last_event_id: str | None, topics: frozenset[str] = frozenset()
