@@ -16,7 +16,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
-from trio_sse._writer import Writer
+from trio_sse._delivery.writer import Writer
 
 from .model_doors import HttpStream, InnerStream
 from .model_life import END, TOPICS, Life, Memory, Page

@@ -17,7 +17,7 @@ import trio
 from quart_trio import QuartTrio
 
 from trio_sse import Subscription, sse_app
-from trio_sse._writer import Writer
+from trio_sse._delivery.writer import Writer
 
 from .conftest import App, Message, with_plain_receive
 from .model_life import END, Life, Memory, Page

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
-from trio_sse._writer import Writer
+from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
 from .test_direct import FakeDoor, behind, direct
@@ -19,7 +19,7 @@ from .test_direct import FakeDoor, behind, direct
 def short_turns() -> Iterator[None]:
     """Let the writer write to one client at a time, so that something happens amid its rounds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_sse._writer._TURN", 1)
+        patch.setattr("trio_sse._delivery.writer._TURN", 1)
         yield
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,10 +23,9 @@ import pytest
 import trio
 import trio.testing
 
-import trio_sse
 from trio_sse import Broadcaster
-from trio_sse._cli import main
-from trio_sse._lines import ToRelay
+from trio_sse._program.cli import main
+from trio_sse._program.lines import ToRelay
 from trio_sse.redis import RedisRelay
 
 from .redis_servers import RedisServer
@@ -251,10 +251,17 @@ def test_what_cannot_be_served_is_one_line(arguments: list[str], said: str) -> N
     assert "\n" not in str(ended.value)
 
 
+def forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Let a package be imported anew, and be as it is now after the test."""
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    parent, _, child = package.rpartition(".")
+    monkeypatch.delattr(import_module(parent), child, raising=False)
+
+
 def test_a_missing_extra_is_one_line_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psutil", None)
-    monkeypatch.delitem(sys.modules, "trio_sse._demo", raising=False)
-    monkeypatch.delattr(trio_sse, "_demo", raising=False)
+    forget(monkeypatch, "trio_sse._program.demo")
     with pytest.raises(SystemExit, match=r"psutil.*pip install 'trio-sse\[demo\]'"):
         main(["demo"])
 
@@ -263,9 +270,7 @@ def test_a_missing_client_of_redis_is_one_line_with_the_fix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "coredis.connection", None)
-    for room in ("redis", "_redis_session"):
-        monkeypatch.delitem(sys.modules, f"trio_sse.{room}", raising=False)
-        monkeypatch.delattr(trio_sse, room, raising=False)
+    forget(monkeypatch, "trio_sse.redis")
     with pytest.raises(SystemExit, match=r"coredis.*pip install 'trio-sse\[demo,redis\]'"):
         main(["serve", "--redis", "redis://localhost"])
 
@@ -313,7 +318,7 @@ def test_ctrl_c_before_the_program_waits_for_it_is_silent(monkeypatch: pytest.Mo
     def interrupted(_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trio_sse._program.run", interrupted)
+    monkeypatch.setattr("trio_sse._program.program.run", interrupted)
     with pytest.raises(SystemExit, match="0"):
         main(["demo"])
 

@@ -15,7 +15,7 @@ from .test_cli import shared as shared
 
 
 def test_redis_is_imported_only_when_asked_for() -> None:
-    code = "import sys, trio_sse._program, trio_sse._lines; print(*sys.modules)"
+    code = "import sys, trio_sse._program.program, trio_sse._program.lines; print(*sys.modules)"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert b"coredis" not in modules.stdout
 

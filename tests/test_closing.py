@@ -13,7 +13,7 @@ from trio.testing import (
 )
 
 from trio_sse import Broadcaster, sse_app
-from trio_sse._relay import Recalled
+from trio_sse._core.relay import Recalled
 from trio_sse.testing import open_event_stream
 
 from .conftest import Door

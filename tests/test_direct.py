@@ -11,8 +11,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
-from trio_sse._direct import EXTENSION
-from trio_sse._writer import Writer
+from trio_sse._delivery.direct import EXTENSION
+from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import App, Door, Message, Receive, Send

@@ -36,8 +36,8 @@ ROUNDS, EXAMPLES = (8, 150) if THOROUGH else (1, 50)
 def small() -> Iterator[None]:
     """Let things happen amid the writer's rounds, and few events be enough for all there is."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_sse._writer._TURN", 1)
-        patch.setattr("trio_sse._ring._BLOCK", 2)
+        patch.setattr("trio_sse._delivery.writer._TURN", 1)
+        patch.setattr("trio_sse._core.ring._BLOCK", 2)
         yield
 
 

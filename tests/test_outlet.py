@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse._outlet import Outlet
+from trio_sse._delivery.socket_writer import Outlet
 
 TIMEOUT = 1.0
 

@@ -13,8 +13,8 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import ServerSentEvent, producer_app
-from trio_sse._carried import Carried
-from trio_sse._writer import Writer
+from trio_sse._delivery.active_streams import Carried
+from trio_sse._delivery.writer import Writer
 from trio_sse.quart import producer_response
 from trio_sse.testing import EventStream, open_event_stream
 

@@ -308,7 +308,7 @@ async def test_what_redis_does_not_take_at_the_end_is_counted_and_told(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(redis_module, "_FLUSH_TIMEOUT", 0.05)
+    monkeypatch.setattr("trio_sse.redis._relay._FLUSH_TIMEOUT", 0.05)
     ends: list[type[Exception]] = []
 
     async def publish() -> None:

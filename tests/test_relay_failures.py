@@ -16,7 +16,6 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
-from trio_sse import _redis_session as session_module
 from trio_sse.redis import RefusedError
 from trio_sse.testing import EventStream, open_event_stream
 
@@ -265,7 +264,7 @@ async def test_a_node_behind_a_black_hole_goes_on_where_it_was_without_a_gap(
 async def test_connections_that_are_cut_all_the_time_lose_and_repeat_nothing(
     nursery: trio.Nursery, server: RedisServer, monkeypatch: pytest.MonkeyPatch, reset: bool
 ) -> None:
-    monkeypatch.setattr(session_module, "_LONGEST_PAUSE", 0.06)
+    monkeypatch.setattr("trio_sse.redis._session._LONGEST_PAUSE", 0.06)
     async with line_to(server) as line:
         nodes = Nodes(nursery, server)
         here = await nodes.start(line.url, buffer_size=1000)
@@ -451,8 +450,8 @@ def remains() -> tuple[int, int]:
 async def test_connections_that_are_lost_leave_nothing_behind(
     nursery: trio.Nursery, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session_module, "_LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(session_module, "_SHORTEST_PAUSE", 0.01)
+    monkeypatch.setattr("trio_sse.redis._session._LONGEST_PAUSE", 0.01)
+    monkeypatch.setattr("trio_sse.redis._session._SHORTEST_PAUSE", 0.01)
     async with line_to(server) as line:
         nodes = Nodes(nursery, server)
         node = await nodes.start(line.url, timeout=_TIMEOUT)

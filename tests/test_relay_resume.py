@@ -11,7 +11,6 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, sse_app
-from trio_sse import _redis_recall as recall_module
 from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import THOROUGH, App, Door
@@ -413,9 +412,9 @@ async def test_what_is_read_for_one_who_has_left_harms_nobody(
 async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wait(
     nodes: Nodes, nursery: trio.Nursery, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recall_module, "_MAX_KEPT", 100)
-    monkeypatch.setattr(recall_module, "_MAX_WANTED", 1)
-    monkeypatch.setattr(recall_module, "_IDLE", 0.01)
+    monkeypatch.setattr("trio_sse.redis._replay._MAX_KEPT", 100)
+    monkeypatch.setattr("trio_sse.redis._replay._MAX_WANTED", 1)
+    monkeypatch.setattr("trio_sse.redis._replay._IDLE", 0.01)
     async with line_to(redis) as line:
         node = await nodes.start(line.url, history_size=2)
         ids = await publish(node, 300)

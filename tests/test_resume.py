@@ -13,7 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
-from trio_sse._history import History
+from trio_sse._core.history import History
 from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import THOROUGH, Door

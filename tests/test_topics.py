@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, Subscription, sse_app
-from trio_sse._audience import Audience
+from trio_sse._delivery.shared_queue import Audience
 
 from .conftest import THOROUGH
 from .ways import WAYS, Connection, Way, see
@@ -41,7 +41,7 @@ def way(request: pytest.FixtureRequest) -> Way:
 def short_turns() -> Iterator[None]:
     """Let the writer write to one client at a time, so that something happens amid its rounds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_sse._writer._TURN", 1)
+        patch.setattr("trio_sse._delivery.writer._TURN", 1)
         yield
 
 

@@ -15,7 +15,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from trio_sse import Broadcaster, sse_app
-from trio_sse._writer import Writer
+from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .conftest import App

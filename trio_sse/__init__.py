@@ -1,24 +1,22 @@
 """Trio-native Server-Sent Events: one broadcast reaches every browser."""
 
-# The layering. Imports run downwards only, and a test holds the files to it:
+# The packages. Each knows only those to its right, and a test holds them to it:
 #
-#   __main__ → _cli → hypercorn, _asgi → _delivery → _direct → _writer → _audience → _subscription
-#         _producer → _asgi, _route → _broadcaster → _clients, _history, _event_types
-#                             _asgi → _negotiation, _head
-#                                                          _subscription, _history → _event
+#   _program → apps → _broadcaster → quart → _http → _delivery → _core
+#                         hypercorn → _http, _delivery      redis → _core
 #
-# quart, hypercorn and testing need an extra each. They never import each other, and nothing above
-# imports them, but for Broadcaster.stream and sse_route, when they are called.
+# quart, hypercorn, redis and testing need an extra each. They never import each other, and
+# `import trio_sse` imports none of them.
 
 from ._asgi import sse_app as sse_app
 from ._broadcaster import Broadcaster as Broadcaster
 from ._broadcaster import BroadcasterStatistics as BroadcasterStatistics
-from ._event import ServerSentEvent as ServerSentEvent
-from ._event_types import RESET_EVENT as RESET_EVENT
-from ._event_types import RegisteredEvent as RegisteredEvent
+from ._core.event import ServerSentEvent as ServerSentEvent
+from ._core.event_types import RESET_EVENT as RESET_EVENT
+from ._core.event_types import RegisteredEvent as RegisteredEvent
+from ._core.subscription import Subscription as Subscription
 from ._producer import producer_app as producer_app
 from ._route import sse_route as sse_route
-from ._subscription import Subscription as Subscription
 
 # Tracebacks and help() name the public place.
 for _public in (

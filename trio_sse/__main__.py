@@ -1,5 +1,5 @@
 """`python -m trio_sse`: the program `trio-sse`."""
 
-from ._cli import main
+from ._program.cli import main
 
 main()

@@ -11,16 +11,16 @@ from collections.abc import Awaitable, Callable, Hashable, Iterable
 from functools import partial
 from typing import final
 
-from ._beginning import Snapshot
 from ._broadcaster import Broadcaster
-from ._carried import Carried
-from ._client import Client
-from ._delivery import Delivery, Message, Receive, Scope, Send
-from ._head import Head, Headers
-from ._heartbeat import Silence, retirement
-from ._negotiation import negotiate, read_last_event_id
-from ._options import check_limit, check_seconds, check_topics
-from ._relay import Recalled
+from ._core.client import Client
+from ._core.heartbeat import Silence, retirement
+from ._core.options import check_limit, check_seconds, check_topics
+from ._core.preamble import Snapshot
+from ._core.relay import Recalled
+from ._delivery.active_streams import Carried
+from ._delivery.response import Delivery, Message, Receive, Scope, Send
+from ._http.headers import Head, Headers
+from ._http.negotiation import negotiate, read_last_event_id
 
 
 def sse_app(

@@ -20,14 +20,12 @@ import msgspec
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ._beginning import Beginning, Snapshot
-from ._client import Client
-from ._clients import Clients
-from ._event import END_ID, ServerSentEvent
-from ._event_types import RESET_EVENT, EventTypes, RegisteredEvent
-from ._heartbeat import come_back
-from ._history import History
-from ._options import (
+from ._core.client import Client
+from ._core.event import END_ID, ServerSentEvent
+from ._core.event_types import RESET_EVENT, EventTypes, RegisteredEvent
+from ._core.heartbeat import come_back
+from ._core.history import History
+from ._core.options import (
     check_count,
     check_interval,
     check_limit,
@@ -36,9 +34,11 @@ from ._options import (
     check_topic,
     check_topics,
 )
-from ._relay import Node, Recalled, Relay
-from ._stream_history import StreamHistory
-from ._subscription import Subscription
+from ._core.preamble import Beginning, Snapshot
+from ._core.registry import Clients
+from ._core.relay import Node, Recalled, Relay
+from ._core.stream_history import StreamHistory
+from ._core.subscription import Subscription
 
 if TYPE_CHECKING:
     import quart

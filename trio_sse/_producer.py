@@ -14,13 +14,13 @@ from typing import Final, final
 import trio
 
 from ._asgi import begin
-from ._carried import Carried
-from ._client import Client, Recipient
-from ._delivery import Delivery, Receive, Scope, Send
-from ._event import ServerSentEvent
-from ._head import Head, Headers
-from ._heartbeat import Silence, come_back
-from ._options import check_interval
+from ._core.client import Client, Recipient
+from ._core.event import ServerSentEvent
+from ._core.heartbeat import Silence, come_back
+from ._core.options import check_interval
+from ._delivery.active_streams import Carried
+from ._delivery.response import Delivery, Receive, Scope, Send
+from ._http.headers import Head, Headers
 
 Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
 

@@ -19,15 +19,15 @@ import trio
 from quart.wrappers.response import ResponseBody
 
 from ._broadcaster import Broadcaster
-from ._carried import Carried
-from ._chunks import Chunks
-from ._client import Client
-from ._direct import EXTENSION, PROBE, DirectStream, Door, prove
-from ._heartbeat import Silence, come_back, retirement
-from ._negotiation import negotiate, read_last_event_id
-from ._options import check_interval
+from ._core.client import Client
+from ._core.heartbeat import Silence, come_back, retirement
+from ._core.options import check_interval
+from ._core.relay import Recalled
+from ._delivery.active_streams import Carried
+from ._delivery.chunks import Chunks
+from ._delivery.direct import EXTENSION, PROBE, DirectStream, Door, prove
+from ._http.negotiation import negotiate, read_last_event_id
 from ._producer import Source, produce
-from ._relay import Recalled
 
 #: Enters what a response is about into its stack, and returns the client; `None` if it is over.
 _Enter = Callable[[AsyncExitStack], Awaitable[Client | None]]

@@ -1,0 +1,150 @@
+"""Those who keep up: streams of the direct way that share one queue.
+
+To put each event into the channel of each client, only to take it out again a moment later, costs
+more than anything else that is done for it before the socket. So a stream that has written all it
+had follows an audience: what is broadcast waits there once for all its followers, bounded as a
+channel is, and is joined once. A follower whose socket is full leaves, and takes what it has not
+yet written along to its own channel.
+
+It knows events and who follows; it knows neither sockets nor tasks.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Protocol, Self, final
+
+import trio
+
+from .._core.client import Client
+from .._core.event import ServerSentEvent
+from .chunks import MAX_CHUNK
+
+
+class Follower(Protocol):
+    """A stream that keeps up."""
+
+    def write(self, chunk: bytes) -> None:
+        """Write; if the socket does not take it all, leave the audience."""
+        ...
+
+
+@final
+class Audience:
+    """Followers that get the same events, and those events that not all have written yet.
+
+    In a round each follower writes the same chunk.
+
+    Args:
+        client: One of their clients, of which they all are like.
+        add: Lets the audience have a turn to write.
+    """
+
+    def __init__(self, client: Client, add: Callable[[Self], None]) -> None:
+        self.topics = client.topics
+        #: When a round last went on.
+        self.written_at = -math.inf
+        self._registry = client.registry
+        self._size = client.buffer_size
+        self._add = add
+        self._waiting = False
+        self._events: list[ServerSentEvent] = []
+        #: The position of the first of the events.
+        self._start = 0
+        #: What is written in this round, and how many of the events: none between two rounds.
+        self._chunk = b""
+        self._count = 0
+        #: Who has still to write it, and who has.
+        self._due: dict[Follower, None] = {}
+        self._done: dict[Follower, None] = {}
+        #: Who came while events were waiting, and the position at which it begins.
+        self._early: dict[Follower, int] = {}
+
+    def join(self, follower: Follower) -> None:
+        """Let a stream follow, which has written all that there was."""
+        if self._is_empty():
+            self._registry.enlist(self)
+        self._early[follower] = self._start + len(self._events)
+        self._admit()
+
+    def leave(self, follower: Follower) -> Sequence[ServerSentEvent]:
+        """Let a follower go; return what it has still to write."""
+        written = self._early.pop(follower, self._start) - self._start
+        if follower in self._done:
+            written = self._count
+        rest = self._events[written:]
+        self._due.pop(follower, None)
+        self._done.pop(follower, None)
+        if self._is_empty():
+            self._registry.dismiss(self)
+        return rest
+
+    def offer(self, event: ServerSentEvent) -> None:
+        """Queue an event for all; if there is no room for it, write what is before it now.
+
+        It returns no client (see `Recipient`), as one that is behind leaves by itself.
+        """
+        self._events.append(event)
+        while len(self._events) > self._size:
+            self._write_round(len(self._due))
+        self._wait()
+
+    def deliver(self, room: int) -> int:
+        """Write to so many followers at most; return to how many."""
+        self._waiting = False
+        written = min(room, len(self._due)) if self._events else 0
+        self._write_round(written)
+        if self._events:
+            self._wait()
+        return written
+
+    @property
+    def has_events(self) -> bool:
+        """Whether something is still to be written."""
+        return bool(self._events)
+
+    def _is_empty(self) -> bool:
+        return not (self._due or self._done or self._early)
+
+    def _wait(self) -> None:
+        if not self._waiting:
+            self._waiting = True
+            self._add(self)
+
+    def _write_round(self, room: int) -> None:
+        """Go on with a round for so many followers, after beginning it, and end it if it ends."""
+        if not self._count:
+            self._begin_round()
+        self.written_at = trio.current_time()
+        due, done, chunk = self._due, self._done, self._chunk
+        for _ in range(room):
+            follower, _ = due.popitem()
+            done[follower] = None
+            follower.write(chunk)
+        if not due:
+            self._end_round()
+
+    def _begin_round(self) -> None:
+        begins = next(iter(self._early.values()), sys.maxsize)
+        events, size = list[bytes](), 0
+        for event in self._events[: min(self._size, begins - self._start)]:
+            size += len(event.encode())
+            if events and size > MAX_CHUNK:
+                break
+            events.append(event.encode())
+        self._chunk, self._count = b"".join(events), len(events)
+
+    def _end_round(self) -> None:
+        self._due, self._done = self._done, self._due
+        del self._events[: self._count]
+        self._start += self._count
+        self._count = 0
+        self._admit()
+
+    def _admit(self) -> None:
+        """Count those among the others whose first event is the next."""
+        for follower in [one for one, begin in self._early.items() if begin == self._start]:
+            del self._early[follower]
+            self._due[follower] = None

@@ -1,0 +1,62 @@
+"""One task that writes for all of a server's streams that go the direct way.
+
+Whoever has something to write is added, and gets a turn: a stream by itself, or an audience of
+those that keep up. It knows Trio and turns, and neither what is written nor where.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Protocol, final
+from weakref import WeakValueDictionary
+
+import trio
+
+from .._core.client import Client, Registry
+from .shared_queue import Audience
+
+#: How many clients are written to before other tasks get their turn: some two milliseconds.
+_TURN: Final = 128
+
+
+class Waiting(Protocol):
+    """One who waits for a turn."""
+
+    def deliver(self, room: int) -> int:
+        """Write to so many clients at most; return to how many."""
+        ...
+
+
+@final
+class Writer:
+    """Gives turns to those who have something to write."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Waiting] = deque()
+        self._idle = trio.lowlevel.ParkingLot()
+        #: Each for as long as anybody follows it.
+        self._audiences = WeakValueDictionary[tuple[Registry, frozenset[str]], Audience]()
+
+    def add(self, waiting: Waiting) -> None:
+        """Let one have a turn."""
+        if not self._waiting:
+            self._idle.unpark()
+        self._waiting.append(waiting)
+
+    def audience(self, client: Client) -> Audience:
+        """Return the audience of all clients that get the same events as this one."""
+        key = client.registry, client.topics
+        audience = self._audiences.get(key)
+        if audience is None:
+            audience = self._audiences[key] = Audience(client, self.add)
+        return audience
+
+    async def run(self) -> None:
+        """Write, until cancelled."""
+        while True:
+            await trio.lowlevel.checkpoint()
+            if not self._waiting:
+                await self._idle.park()
+            room = _TURN
+            while room > 0 and self._waiting:
+                room -= self._waiting.popleft().deliver(room)

@@ -1,0 +1,9 @@
+"""`serve`: any ASGI application on hypercorn's trio worker, hardened for streams that never end.
+
+Needs the extra ``hypercorn``. `_server` accepts and shuts down, `_connection` owns the bytes of one
+connection, `_http2` is what hypercorn's HTTP/2 lacks.
+"""
+
+from ._server import serve as serve
+
+serve.__module__ = __name__

@@ -1,0 +1,239 @@
+"""One connection of `trio_sse.hypercorn.serve`: hypercorn's, but it owns all bytes that go out.
+
+It subclasses hypercorn's `TCPServer` and replaces its write: what hypercorn sends, and what a
+stream sends past it, go out through one `Outlet`. With TLS, each record has the write timeout. It
+reads, too, and notices by itself when the client is gone.
+
+The hazards of each line here, met by prototypes, are told in docs/design.md. Together with
+`hypercorn` it is the only room that knows hypercorn's classes.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any, Final, cast, final
+
+import attrs
+import trio
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import ConnectionState
+
+from .._delivery.active_streams import Carried
+from .._delivery.bypass import Framing, OutletDoor
+from .._delivery.direct import EXTENSION
+from .._delivery.socket_writer import Outlet
+from .._delivery.writer import Writer
+from ._http2 import BoundedSend, is_first_answer, is_upgrade, release_streams
+
+Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+#: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
+_TLS_RECORD: Final = 16 * 1024
+
+#: Bytes that are read at once.
+_MAX_READ: Final = 64 * 1024
+
+#: Seconds that the reader of a connection that is gone has to notice it.
+_GRACE: Final = 0.5
+
+
+@final
+@attrs.define(eq=False)
+class Server:
+    """What the connections of one `serve` call share."""
+
+    write_timeout: float
+    writer: Writer = attrs.field(factory=Writer, init=False)
+    carried: Carried = attrs.field(init=False)
+    framing: Framing = attrs.field(factory=Framing, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.carried = Carried(self.write_timeout)
+
+
+@final
+class Connection(TCPServer):
+    """One connection, whose writes have a deadline and which can be aborted."""
+
+    def __init__(
+        self,
+        app: Callable[..., Awaitable[None]],
+        config: Config,
+        context: WorkerContext,
+        state: ConnectionState,
+        stream: Stream,
+        *,
+        server: Server,
+    ) -> None:
+        # hypercorn's annotation knows TLS only.
+        super().__init__(self._call, config, context, state, cast("trio.SSLStream[Any]", stream))
+        self.server = server
+        self._call_app = app
+        self._tls = stream if isinstance(stream, trio.SSLStream) else None
+        self._socket = (self._tls.transport_stream if self._tls else stream).socket
+        self._outlet = Outlet(self._socket, self.send_lock, server.write_timeout)
+        # Ended when the connection is gone, since hypercorn does not read on while a request waits
+        # for the response before it, or for its application.
+        self._reading = trio.CancelScope()
+        self._heard_all = False
+        self._upgraded = False
+        self._door: OutletDoor | None = None
+
+    async def protocol_send(self, event: Event) -> None:
+        """Write hypercorn's bytes; leave its other events to hypercorn."""
+        if not isinstance(event, RawData):
+            if not (self._heard_all and isinstance(event, Updated) and event.idle):
+                await super().protocol_send(event)
+            return
+        self._upgraded = self._upgraded or is_upgrade(event.data)
+        if self._upgraded and is_first_answer(cast("Any", self.protocol).protocol):
+            self._stop_reading_soon()  # The end of that answer is never sent.
+        try:
+            if self._tls is not None:
+                await self._write_records(self._tls, memoryview(event.data))
+            else:
+                if self._door is not None:
+                    self._door.notice(event.data)
+                with suppress(trio.WouldBlock):
+                    self._outlet.put(event.data)
+                await self._outlet.flush()
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            self._stop_reading_soon()
+            await self.protocol.handle(Closed())
+
+    def abort(self) -> None:
+        """Close with a reset: whoever waits on the socket wakes."""
+        self._outlet.reset()
+        self._stop_reading_soon()
+
+    async def _read_on(self) -> None:
+        # No scope where there is no deadline: it would be there for as long as the stream.
+        in_time = self.config.read_timeout is not None
+        receive = self._receive_in_time if in_time else self._receive
+        data = None
+        while data != b"":
+            try:
+                data = await receive()
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, trio.TooSlowError):
+                return
+            await self.protocol.handle(RawData(data))
+
+    async def _receive(self) -> bytes:
+        if self._tls is not None:
+            return bytes(await self._tls.receive_some(_MAX_READ))
+        # Not the stream's own way, whose frames take a kilobyte for as long as a client is silent.
+        while True:
+            if self._socket.fileno() == -1:  # Which all closed sockets share.
+                raise trio.ClosedResourceError("the connection was closed")
+            await trio.lowlevel.wait_readable(self._socket)
+            with suppress(BlockingIOError):
+                return os.read(self._socket.fileno(), _MAX_READ)
+
+    async def _receive_in_time(self) -> bytes:
+        with trio.fail_after(self.config.read_timeout or math.inf):
+            return await self._receive()
+
+    def _stop_reading_soon(self) -> None:
+        # Not at once: who reads will notice by himself, and then tell the applications.
+        self._reading.deadline = min(self._reading.deadline, trio.current_time() + _GRACE)
+
+    async def _read_data(self) -> None:
+        try:
+            with self._reading:
+                await self._read_on()
+        finally:
+            self._heard_all = True
+            release_streams(cast("Any", self.protocol).protocol)
+        await self.protocol.handle(Closed())
+        # Hypercorn would wait for a next request, though the client has left.
+        await self.idle_task.stop()
+
+    async def _write_records(
+        self, tls: trio.SSLStream[trio.SocketStream], data: memoryview
+    ) -> None:
+        # Shielded, as hypercorn's own write is: a TLS stream whose write was cancelled is lost.
+        async with self.send_lock:
+            with trio.CancelScope(shield=True) as progress:
+                while data:
+                    progress.deadline = trio.current_time() + self.server.write_timeout
+                    await tls.send_all(data[:_TLS_RECORD])
+                    data = data[_TLS_RECORD:]
+        if progress.cancelled_caught:
+            self.abort()
+            raise trio.BrokenResourceError("aborted: the client took no byte")
+
+    async def _close(self) -> None:
+        if not self._outlet.is_empty:
+            self.abort()  # A clean end would tell the client that it has all.
+        await super()._close()
+
+    async def _call(
+        self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
+    ) -> None:
+        """Call the application, with our extensions in the scope of an HTTP request."""
+        door = None
+        if scope["type"] == "http":
+            self.server.carried.offer(scope)
+            self._door = door = self._offer_door(scope)
+            stream_id = send.__self__.stream_id
+            send = _ShieldedEnd(send, self._outlet)
+            if scope["http_version"] == "2":
+                send = self._bound(send, stream_id)
+        try:
+            await self._call_app(scope, receive, send)
+        finally:
+            if door is not None:
+                door.shut()
+                if self._door is door:  # An application may go on beside the next request.
+                    self._door = None
+            if not self._outlet.is_empty:
+                cast("Any", self._task_group).spawn(self._flush_rest)
+
+    def _offer_door(self, scope: Any) -> OutletDoor | None:
+        if self._tls is not None or scope["http_version"] != "1.1" or scope["method"] != "GET":
+            return None
+        door = scope["extensions"][EXTENSION] = OutletDoor(
+            self._outlet, self.server.framing, self.server.writer, self.abort
+        )
+        return door
+
+    def _bound(self, send: Any, stream_id: int) -> Any:
+        http2: H2Protocol = cast("Any", self.protocol).protocol
+        # A stream that the client has reset already has no buffer any more.
+        buffer = http2.stream_buffers.get(stream_id) or StreamBuffer(self.context.event_class)
+        return BoundedSend(send, buffer, self.server.write_timeout, self.abort)
+
+    async def _flush_rest(self) -> None:
+        try:
+            await self._outlet.flush()
+        except trio.BrokenResourceError:
+            self.abort()
+
+
+@final
+@attrs.frozen(eq=False)
+class _ShieldedEnd:
+    """Lets hypercorn finish what it does at the end of a response, once that fits the socket.
+
+    It tells the application then that the client has left, on which many cancel the task that is
+    sending: hypercorn would be stopped before it recycles the connection, or closes it.
+    """
+
+    _send: Callable[[Any], Awaitable[None]]
+    _outlet: Outlet
+
+    async def __call__(self, message: Any) -> None:
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            with suppress(trio.BrokenResourceError):  # The write to come is told the same.
+                await self._outlet.flush()
+            with trio.CancelScope(shield=True):
+                await self._send(message)
+        else:
+            await self._send(message)

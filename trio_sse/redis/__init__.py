@@ -1,0 +1,14 @@
+"""`RedisRelay`: one stream for several processes, in Redis or Valkey.
+
+Needs the extra ``redis``. `_relay` is the public face: what is on its way into the stream is in
+`_outbox`, what comes out in `_reader`, what clients have missed in `_replay`; `_commands` knows how
+the stream is written and read, and `_session` how a connection is kept.
+"""
+
+from ._relay import RedisRelay as RedisRelay
+from ._relay import RelayStatistics as RelayStatistics
+from ._session import RefusedError as RefusedError
+
+for _public in (RedisRelay, RelayStatistics, RefusedError):
+    _public.__module__ = __name__
+del _public

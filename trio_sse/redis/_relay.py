@@ -1,0 +1,263 @@
+"""`RedisRelay`: one stream for several processes, in Redis or Valkey.
+
+Needs the extra ``redis``. It is the door: what is on its way into the stream is in `_redis_outbox`,
+what comes out in `_redis_tail`, what clients have missed in `_redis_recall`; how the stream is
+written and read is known to `_redis_stream`, and connections to `_redis_session`.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from typing import Final, final
+
+import attrs
+import trio
+
+from .._core.event import ServerSentEvent
+from .._core.options import check_count, check_seconds, check_topic
+from .._core.relay import Node, Recalled
+from .._core.run_guard import HomeRun
+from ._commands import Stream
+from ._outbox import Letter, Outbox
+from ._reader import Tail
+from ._replay import Recall
+from ._session import Server, Session
+
+#: Seconds that the end of a relay waits until Redis has what was broadcast before.
+_FLUSH_TIMEOUT: Final = 1.0
+
+_logger = logging.getLogger("trio_sse")
+
+
+@final
+@attrs.frozen
+class RelayStatistics:
+    """How a relay is, as of now."""
+
+    ready: bool
+    """Whether it reads the stream; a load balancer's health check may ask."""
+
+    head: str
+    """The id of the last event that came, or that after which it reads on."""
+
+    lag: float
+    """Seconds from Redis's writing of the last event to its coming here; clocks may differ."""
+
+    outbox_events: int
+    """Events that Redis has not acknowledged."""
+
+    outbox_bytes: int
+    """Their bytes."""
+
+    outbox_age: float
+    """Seconds for which the oldest of them has waited."""
+
+    published: int
+    """Events of this process that Redis has acknowledged."""
+
+    received: int
+    """Entries that came out of the stream, from all processes."""
+
+    refused: int
+    """Those of them that are no events that could be sent; whoever wrote them is at fault."""
+
+    dropped: int
+    """Events that Redis had not acknowledged when the relay ended."""
+
+    gaps: int
+    """How often all clients were told that events may have been lost."""
+
+    recalling: int
+    """Clients whose past is being looked up."""
+
+    sessions_lost: int
+    """Connections that failed, or could not be made."""
+
+    last_error: str | None
+    """Why the last of them did."""
+
+
+@final
+class RedisRelay:
+    """Carries the events of one broadcaster through a stream that other processes share.
+
+    Give it to `Broadcaster(relay=...)` and run it: ``await nursery.start(relay.run)``. An event
+    reaches clients, those of this process too, when it comes back out of the stream: so all
+    processes have the same events in the same order, with the same ids, and a client may come back
+    to any of them. While Redis is away clients stay connected and hear heartbeats.
+
+    Args:
+        url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as in
+            ``rediss://user:password@host:6379/0``; what is special in user and password is
+            percent-encoded.
+        stream: The key of the stream. Relays with the same stream see each other's events.
+        maxlen: How many of the last events Redis keeps at least, for clients that come back.
+        outbox_size: How many events may wait for Redis.
+        outbox_bytes: How many bytes they may have.
+        timeout: Seconds after which a server that does not answer is given up, and for which a
+            client that comes back waits for its past.
+        ssl_context: For ``rediss://``; the default trusts the system's authorities and checks the
+            host's name.
+
+    Raises:
+        ValueError: If a number is out of its range, or the URL will not do.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        stream: str = "trio-sse",
+        maxlen: int = 10_000,
+        outbox_size: int = 1_000,
+        outbox_bytes: int = 8 * 1024 * 1024,
+        timeout: float = 5.0,  # noqa: ASYNC109 (of each exchange with Redis)
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        check_count("maxlen", maxlen, at_least=1)
+        check_count("outbox_size", outbox_size, at_least=1)
+        check_count("outbox_bytes", outbox_bytes, at_least=1)
+        check_seconds("timeout", timeout)
+        if not stream:
+            raise ValueError("stream must not be empty: it is the stream's key in Redis")
+        self._server = Server(url, ssl_context, timeout)
+        self._stream = Stream(stream, maxlen)
+        self._outbox = Outbox(outbox_size, outbox_bytes)
+        self._published = 0
+        self._dropped = 0
+        self._node: Node | None = None
+        self._tail: Tail
+        self._recall: Recall
+        self._home: HomeRun | None = None
+
+    def attach(self, node: Node) -> None:
+        """Work for a broadcaster (which calls this itself).
+
+        Raises:
+            RuntimeError: If it works for another one.
+        """
+        if self._node is not None:
+            raise RuntimeError("this relay has a broadcaster already: make one for each")
+        self._node = node
+        self._tail = Tail(self._stream, node)
+        self._recall = Recall(self._server, self._stream, node.history, self._tail)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry events until cancelled; it has started once the stream can be read.
+
+        While Redis cannot be reached it tries again, for ever: bound the start, if it matters, by
+        `trio.fail_after`. When cancelled it waits a second at most until Redis has what was
+        broadcast before.
+
+        Raises:
+            RefusedError: At the start, if the password, a permission or the key is wrong.
+            RuntimeError: If no broadcaster has this relay, or it runs already.
+        """
+        if self._node is None or self._home is not None:
+            raise RuntimeError("a relay runs for the Broadcaster(relay=...) that has it, and once")
+        self._home = HomeRun()
+        self._stream.begin()
+        flushing = trio.CancelScope(shield=True)
+        try:
+            await self._server.keep_session(self._tail.begin, refusable=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._server.keep_session, self._tail.read)
+                nursery.start_soon(self._recall.run)
+                nursery.start_soon(self._publish, flushing)
+                task_status.started()
+                await self._wait_for_the_end(flushing)
+        finally:
+            self._tail.started = trio.Event()
+            self._home = None
+            self._drop()
+
+    async def publish(self, event: str, data: object, *, topic: str | None = None) -> str:
+        """Broadcast an event, and wait until Redis has it; return its id.
+
+        If cancelled, the event may have been sent, or may be sent yet.
+
+        Args:
+            event: As for `Broadcaster.broadcast`.
+            data: As for `Broadcaster.broadcast`.
+            topic: As for `Broadcaster.broadcast`.
+
+        Raises:
+            ValueError: As `Broadcaster.broadcast` does, or if the event is too large.
+            TypeError: As `Broadcaster.broadcast` does.
+            trio.ClosedResourceError: If the relay does not run.
+            trio.BrokenResourceError: If the relay ended before Redis had acknowledged the event.
+        """
+        if topic is not None:
+            check_topic(topic)
+        if self._node is None:
+            raise trio.ClosedResourceError("no Broadcaster(relay=...) has this relay")
+        self._check_running()
+        letter = Letter(ServerSentEvent(event, self._node.serialise(event, data)), topic)
+        await self._outbox.post(letter)
+        await letter.settled.wait()
+        if letter.id is None:
+            raise trio.BrokenResourceError(
+                "the relay ended before Redis had acknowledged this event, which may be lost"
+            )
+        return letter.id
+
+    def send_nowait(self, event: ServerSentEvent, topic: str | None) -> None:
+        """Accept an event for the stream (which `Broadcaster.broadcast` calls)."""
+        self._check_running()
+        self._outbox.post_nowait(Letter(event, topic))
+
+    async def recall(self, last_event_id: str | None, topics: frozenset[str]) -> Recalled | None:
+        """Look up what a client has missed (which its request calls)."""
+        return await self._recall.look_up(last_event_id, topics)
+
+    def statistics(self) -> RelayStatistics:
+        """Return how the relay is, once a broadcaster has it."""
+        tail, oldest = self._tail, self._outbox.oldest_posted_at
+        return RelayStatistics(
+            ready=tail.reads,
+            head=tail.head,
+            lag=tail.lag,
+            outbox_events=len(self._outbox),
+            outbox_bytes=self._outbox.bytes,
+            outbox_age=0.0 if oldest is None else trio.current_time() - oldest,
+            published=self._published,
+            received=tail.received,
+            refused=tail.refused,
+            dropped=self._dropped,
+            gaps=tail.gaps,
+            recalling=self._recall.waiting,
+            sessions_lost=self._server.sessions_lost,
+            last_error=self._server.last_error,
+        )
+
+    def _check_running(self) -> None:
+        if self._home is not None:
+            self._home.is_over()
+        self._outbox.check_open()
+
+    async def _publish(self, flushing: trio.CancelScope) -> None:
+        with flushing:
+            await self._server.keep_session(self._send_batches)
+
+    async def _send_batches(self, session: Session) -> None:
+        """Send what is in the outbox, until it is closed and empty."""
+        while letters := await self._outbox.batch():
+            number = self._outbox.batch_number
+            self._outbox.acknowledge(await self._stream.append(session, number, letters))
+            self._published += len(letters)
+
+    async def _wait_for_the_end(self, flushing: trio.CancelScope) -> None:
+        """Accept events until cancelled, then leave a little time to what is on its way."""
+        self._outbox.open()
+        try:
+            await trio.sleep_forever()
+        finally:
+            self._outbox.close()
+            flushing.deadline = trio.current_time() + _FLUSH_TIMEOUT
+
+    def _drop(self) -> None:
+        dropped = self._outbox.drop()
+        self._dropped += dropped
+        if dropped:
+            _logger.error("the relay ended; %d events that Redis does not have are lost", dropped)

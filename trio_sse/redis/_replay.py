@@ -1,0 +1,175 @@
+"""What a client has missed that is no more in this process's history, but is in the stream.
+
+One task reads it for all who ask, page by page, up to where the history takes over and never past
+that. Whoever asks for what was read already, from wherever in it, is not a burden to Redis; who
+asks for the same is given the same bytes. A client's last event ID is whatever somebody has sent:
+it is known to be an id before Redis hears of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import takewhile
+from typing import Final, final
+
+import attrs
+import trio
+
+from .._core.relay import Recalled
+from .._core.ring import Block
+from .._core.stream_history import ORIGIN, StreamHistory, order, parse_id
+from ._commands import Entry, Stream
+from ._reader import Tail
+from ._session import Server, Session
+
+#: Events that are read at once.
+_PAGE: Final = 250
+
+#: Events that are kept for whoever else asks, while somebody does.
+_MAX_KEPT: Final = 20_000
+
+#: Ids after which somebody wants to know what comes; one more must come back later.
+_MAX_WANTED: Final = 1_000
+
+#: Seconds for which the connection is kept once nobody asks.
+_IDLE: Final = 2.0
+
+
+@final
+@attrs.frozen
+class _Piece:
+    """Some events after an id: what is known of them so far."""
+
+    last_id: str
+    block: Block
+
+
+@final
+@attrs.define(eq=False)
+class _Request:
+    """What follows an id: `None` if Redis does not know."""
+
+    done: trio.Event = attrs.field(factory=trio.Event)
+    piece: _Piece | None = None
+
+
+@final
+class Recall:
+    """Looks up the past of clients that come back."""
+
+    def __init__(self, server: Server, stream: Stream, history: StreamHistory, tail: Tail) -> None:
+        self._server = server
+        self._stream = stream
+        self._history = history
+        self._tail = tail
+        self._wanted: dict[str, _Request] = {}
+        self._asked = trio.lowlevel.ParkingLot()
+        #: Where each id is in a page that was read: what follows it begins there.
+        self._places: dict[str, tuple[list[Entry], int]] = {}
+        self._pieces: dict[str, _Piece] = {}
+        #: Whoever waits does so for as long as pages come.
+        self._patience: set[trio.CancelScope] = set()
+
+    @property
+    def waiting(self) -> int:
+        """How many clients wait for their past."""
+        return len(self._patience)
+
+    async def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Recalled | None:
+        """Return what a client has missed; `None` if Redis says nothing for too long."""
+        with trio.move_on_after(self._server.timeout) as patience:
+            self._patience.add(patience)
+            try:
+                await self._tail.started.wait()
+                if last_event_id is None or parse_id(last_event_id) is None:
+                    return Recalled(last_event_id)
+                return await self._collect(last_event_id, topics)
+            finally:
+                self._patience.discard(patience)
+                if not self._patience:
+                    self._wanted.clear()
+                    self._forget()
+        return None
+
+    async def run(self) -> None:
+        """Read what clients ask for, by a connection that is there while they do."""
+        while True:
+            while not self._wanted:
+                await self._asked.park()
+            await self._server.keep_session(self._read_pages)
+
+    async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Recalled | None:
+        blocks: list[bytes] = []
+        cursor = last_event_id
+        while not self._history.covers(cursor):
+            if len(self._wanted) >= _MAX_WANTED:
+                return None
+            moved = self._tail.moved
+            piece = self._find(cursor) or await self._ask(cursor)
+            if piece is None:
+                return Recalled(last_event_id)
+            blocks += piece.block.wire(topics)
+            if piece.last_id == cursor:  # It is ahead of what has come here.
+                await moved.wait()
+            cursor = piece.last_id
+        return Recalled(cursor, blocks)
+
+    def _find(self, cursor: str) -> _Piece | None:
+        if cursor not in self._pieces and cursor in self._places:
+            entries, start = self._places[cursor]
+            self._pieces[cursor] = _Piece(entries[-1].id, _block(entries[start:]))
+        return self._pieces.get(cursor)
+
+    async def _ask(self, cursor: str) -> _Piece | None:
+        request = self._wanted.setdefault(cursor, _Request())
+        self._asked.unpark_all()
+        await request.done.wait()
+        return request.piece
+
+    async def _read_pages(self, session: Session) -> None:
+        """Answer all requests, until there was none for a while."""
+        while True:
+            with trio.move_on_after(_IDLE):
+                while not self._wanted:
+                    await self._asked.park()
+            if not self._wanted:
+                return
+            cursor = min(self._wanted, key=order)  # So that one page has what the most ask for.
+            request = self._wanted[cursor]
+            request.piece = self._find(cursor) or await self._read(session, cursor)
+            request.done.set()
+            if self._wanted.get(cursor) is request:  # Else nobody waits any more for this one.
+                del self._wanted[cursor]
+
+    async def _read(self, session: Session, cursor: str) -> _Piece | None:
+        # First alone: an id that somebody has made up must not cost a page.
+        is_known = (await self._stream.page(session, cursor, 0)).anchored
+        # Nothing precedes the origin that could be lost, unless there was another stream.
+        if is_known and not (cursor == ORIGIN and self._tail.gaps):
+            page = await self._stream.page(session, cursor, _PAGE)
+            for patience in self._patience:
+                patience.deadline = trio.current_time() + self._server.timeout
+            return self._keep(cursor, page.entries) if page.anchored else None
+        return None
+
+    def _keep(self, cursor: str, entries: Iterable[Entry]) -> _Piece:
+        """Keep what comes before the history of this process, and the first that is in it."""
+        end = order(self._history.last_id)
+        known = [*takewhile(lambda entry: order(entry.id) <= end, entries)]
+        covered = (n for n, entry in enumerate(known, 1) if self._history.covers(entry.id))
+        known = known[: next(covered, len(known))]
+        if not known:
+            return _Piece(cursor, _block(known))
+        if len(self._places) > _MAX_KEPT:
+            self._forget()
+        for start, event_id in enumerate([cursor, *(entry.id for entry in known[:-1])]):
+            self._places.setdefault(event_id, (known, start))
+        return _Piece(known[-1].id, _block(known))
+
+    def _forget(self) -> None:
+        self._places.clear()
+        self._pieces.clear()
+
+
+def _block(entries: Iterable[Entry]) -> Block:
+    return Block([(entry.event, entry.topic) for entry in entries if entry.event is not None])
