@@ -21,7 +21,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
-from .conftest import THOROUGH
+from .support.thorough import THOROUGH
 
 Way = Callable[[Broadcaster], App]
 
@@ -66,7 +66,7 @@ def starlette_endpoint(middleware: list[Middleware], broadcaster: Broadcaster) -
 
 def other_framework(module: str, way: str, broadcaster: Broadcaster) -> App:
     """Build an app of a framework that is imported only here: that takes most of a second."""
-    app: App = getattr(import_module(f".{module}", __package__), way)(broadcaster)
+    app: App = getattr(import_module(f".support.{module}", __package__), way)(broadcaster)
     return app
 
 

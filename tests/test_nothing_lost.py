@@ -1,6 +1,6 @@
 """Nothing lost, nothing twice: whatever happens, a client that comes back has seen every event.
 
-Hypothesis makes up what happens; `model.World` lets it happen, all in virtual time, and checks each
+Hypothesis makes up what happens; `World` lets it happen, all in virtual time, and checks each
 block that arrives: events are those that were broadcast, of the client's topics and of none, in
 order and without a gap, unless a ``stream-reset`` says so, and it says so only where it must; the
 snapshot is the state as of then. If the story of a failure takes too long to be made short:
@@ -21,10 +21,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from .conftest import THOROUGH
-from .model import Step, World
-from .model_doors import DOORS
-from .model_life import END, Page
+from .model.doors import DOORS
+from .model.life import END, Page
+from .model.world import Step, World
+from .support.thorough import THOROUGH
 
 READERS: Final = 3
 

@@ -18,8 +18,8 @@ from trio_sse._delivery.writer import Writer
 from trio_sse.quart import producer_response
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import App, Message, Receive, Send, with_scope
-from .test_direct import FakeDoor, behind
+from .support.asgi import App, Message, Receive, Send, with_scope
+from .support.fake_door import FakeDoor, behind
 
 Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
 

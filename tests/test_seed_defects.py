@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, ServerSentEvent, sse_app
 from trio_sse.testing import open_event_stream
 
-from .conftest import Tap
+from .support.asgi import Tap
 
 
 async def test_d01_a_pruned_client_is_not_left_a_zombie(

@@ -20,8 +20,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from .conftest import THOROUGH, Door, quart_door, starlette_door
-from .servers import PATIENCE, Client, Response, Server, serving, until
+from .support.clients import Client, Response
+from .support.doors import Door, quart_door, starlette_door
+from .support.stock_server import Server, serving
+from .support.thorough import THOROUGH
+from .support.waiting import PATIENCE, until
 
 Connect = Callable[[Server], Awaitable[Client]]
 Leave = Callable[[Client, Response], Awaitable[None]]

@@ -11,7 +11,7 @@ import playwright.sync_api as playwright
 import pytest
 import trio
 
-from ..servers import PATIENCE
+from ..support.waiting import PATIENCE
 
 T = TypeVar("T")
 

@@ -13,9 +13,9 @@ import trio
 
 from trio_sse import Broadcaster, sse_app
 
-from ..conftest import App, Message, Receive, Send
-from ..hardened import hardened
-from ..servers import until
+from ..support.asgi import App, Message, Receive, Send
+from ..support.hardened import hardened
+from ..support.waiting import until
 from .conftest import CLOSED, HTML, Page, Seen
 
 #: Seconds after which the browser reconnects, unless a test is about that.

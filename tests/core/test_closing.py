@@ -16,7 +16,7 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse._core.relay import Recalled
 from trio_sse.testing import open_event_stream
 
-from .conftest import Door
+from ..support.doors import Door
 
 
 def test_a_closed_broadcaster_admits_nobody() -> None:

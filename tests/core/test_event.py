@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from trio_sse import ServerSentEvent
 
-from .conftest import THOROUGH, read
-from .wire import (
+from ..support.body import read
+from ..support.thorough import THOROUGH
+from ..support.wire import (
     comment_lines,
     cut,
     is_encodable,

@@ -15,7 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
-from .ways import quart_app
+from ..support.ways import quart_app
 
 RETRY = re.compile(rb"retry: (\d+)\n\n")
 

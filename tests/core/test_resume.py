@@ -16,7 +16,8 @@ from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
 from trio_sse._core.history import History
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import THOROUGH, Door
+from ..support.doors import Door
+from ..support.thorough import THOROUGH
 
 ID = re.compile(r"[0-9a-f]{12}-\d+")
 

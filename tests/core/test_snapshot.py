@@ -15,8 +15,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, Broadcaster, sse_app
 from trio_sse.testing import open_event_stream
 
-from .conftest import THOROUGH, Tap, with_scope
-from .ways import WAYS, Way, quart_app, see
+from ..support.asgi import Tap, with_scope
+from ..support.thorough import THOROUGH
+from ..support.ways import WAYS, Way, quart_app, see
 
 STATE: Final = [("price", {"bid": 42}), ("price", "as it is")]
 

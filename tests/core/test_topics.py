@@ -18,8 +18,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, Broadcaster, Subscription, sse_app
 from trio_sse._delivery.shared_queue import Audience
 
-from .conftest import THOROUGH
-from .ways import WAYS, Connection, Way, see
+from ..support.thorough import THOROUGH
+from ..support.ways import WAYS, Connection, Way, see
 
 HEARTBEAT: Final = b": heartbeat\n\n"
 

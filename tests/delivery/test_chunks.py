@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, ServerSentEvent, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import Tap
+from ..support.asgi import Tap
 
 LIMIT: Final = 64 * 1024
 

@@ -9,8 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import (
-    Door,
+from ..support.asgi import (
     Message,
     Receive,
     Send,
@@ -19,6 +18,7 @@ from .conftest import (
     with_plain_receive,
     with_stuck_send,
 )
+from ..support.doors import Door
 
 
 async def stalled_amid_an_event(

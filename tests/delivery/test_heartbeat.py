@@ -11,7 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import open_event_stream
 
-from .conftest import Door, Tap, with_plain_receive
+from ..support.asgi import Tap, with_plain_receive
+from ..support.doors import Door
 
 HEARTBEAT = b": heartbeat\n\n"
 

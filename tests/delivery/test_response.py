@@ -8,7 +8,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, ServerSentEvent
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import Door, Tap
+from ..support.asgi import Tap
+from ..support.doors import Door
 
 
 def broadcast(broadcaster: Broadcaster, *data: object) -> None:

@@ -12,7 +12,7 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
-from .test_direct import FakeDoor, behind, direct
+from ..support.fake_door import FakeDoor, behind, direct
 
 
 @pytest.fixture

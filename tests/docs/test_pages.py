@@ -3,7 +3,6 @@
 import re
 import runpy
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,10 +13,11 @@ import trio
 from trio_sse import sse_app
 from trio_sse.testing import open_event_stream
 
-from .servers import serving
+from ..support.examples import EXAMPLES
+from ..support.ports import free_port
+from ..support.stock_server import serving
 
-ROOT = Path(__file__).parents[1]
-EXAMPLES = ROOT / "docs" / "examples"
+ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -37,14 +37,14 @@ def test_a_code_block_is_a_file(page: str, path: str, code: str) -> None:
 
 
 def test_every_example_is_run_by_a_test() -> None:
-    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").glob("test_*.py"))
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
     examples = {path.name for path in EXAMPLES.iterdir() if path.is_file()}
     tests_themselves = {path.name for path in EXAMPLES.glob("test_*.py")}
     assert not {name for name in examples - tests_themselves if name not in tests}
 
 
 async def test_the_quickstart_streams_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
-    port = _free_port()
+    port = free_port()
     code = (EXAMPLES / "quickstart.py").read_text("utf-8")
     program = tmp_path / "quickstart.py"
     program.write_text(code.replace("Config()", f"Config.from_mapping(bind='127.0.0.1:{port}')"))
@@ -84,12 +84,6 @@ async def test_the_shutdown_trigger_ends_streams_before_stock_hypercorn_cancels_
         server.shutdown.set()
         stop.set()
         assert await response.rest() == []
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 async def _read_until(port: int, expected: bytes) -> bytes:

@@ -11,7 +11,8 @@ import trio
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import App, Door, Message, Tap, with_scope
+from ..support.asgi import App, Message, Tap, with_scope
+from ..support.doors import Door
 
 STREAM_HEADERS = {
     "content-type": "text/event-stream",

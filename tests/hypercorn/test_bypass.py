@@ -12,9 +12,10 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from .conftest import Message, Receive, Send, with_lifespan
-from .hardened import hardened
-from .servers import Response, until
+from ..support.asgi import Message, Receive, Send, with_lifespan
+from ..support.clients import Response
+from ..support.hardened import hardened
+from ..support.waiting import until
 
 HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
 

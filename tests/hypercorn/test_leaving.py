@@ -13,9 +13,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
 
-from .conftest import Door, Message, Receive, Send, with_lifespan
-from .hardened import REQUEST, UPGRADE, hardened, http2_request, remains
-from .servers import until
+from ..support.asgi import Message, Receive, Send, with_lifespan
+from ..support.doors import Door
+from ..support.hardened import hardened, remains
+from ..support.hostile import REQUEST, UPGRADE, http2_request
+from ..support.waiting import until
 
 #: What a client sends before it leaves.
 REQUESTS: Final = {

@@ -16,9 +16,10 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
 
-from .conftest import App, Door, Message, Receive, Send
-from .hardened import Served, hardened
-from .servers import until
+from ..support.asgi import App, Message, Receive, Send
+from ..support.doors import Door
+from ..support.hardened import Served, hardened
+from ..support.waiting import until
 
 #: What a middleware makes of the body of a message, told whether more is to come.
 Rewrite = Callable[[bytes, bool], bytes]

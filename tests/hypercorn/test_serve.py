@@ -19,18 +19,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
-from .conftest import App, Door, Message, Receive, Send
-from .hardened import (
-    CHUNK,
-    CRASHES,
-    Flood,
-    Served,
-    hardened,
-    port_of,
-    remains,
-    was_reset,
-)
-from .servers import PATIENCE, Client, Http1Client, Response, until
+from ..support.asgi import App, Message, Receive, Send
+from ..support.clients import Client, Http1Client, Response
+from ..support.doors import Door
+from ..support.flood import CHUNK, Flood
+from ..support.hardened import Served, hardened, port_of, remains, was_reset
+from ..support.hostile import CRASHES
+from ..support.waiting import PATIENCE, until
 
 #: Bytes that one HTTP/2 stream may have waiting.
 LIMIT: Final = 256 * 1024

@@ -13,9 +13,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from .conftest import App, Door, Message, Receive, Send, with_lifespan
-from .hardened import Flood, Served, hardened, remains
-from .servers import Client, Response, until
+from ..support.asgi import App, Message, Receive, Send, with_lifespan
+from ..support.clients import Client, Response
+from ..support.doors import Door
+from ..support.flood import Flood
+from ..support.hardened import Served, hardened, remains
+from ..support.waiting import until
 
 #: Seconds beyond any deadline, for machines that are slow.
 SLACK: Final = 5.0

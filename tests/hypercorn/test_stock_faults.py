@@ -26,9 +26,12 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from .conftest import App, Message, Receive, Send, with_lifespan
-from .hardened import REQUEST, UPGRADE, Flood, http2_request
-from .servers import Client, Http2Client, Server, serving, until
+from ..support.asgi import App, Message, Receive, Send, with_lifespan
+from ..support.clients import Client, Http2Client
+from ..support.flood import Flood
+from ..support.hostile import REQUEST, UPGRADE, http2_request
+from ..support.stock_server import Server, serving
+from ..support.waiting import until
 
 Respond = Callable[[Receive, Send], Awaitable[None]]
 

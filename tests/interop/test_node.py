@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 
 from trio_sse import ServerSentEvent
 
-from ..wire import comment_lines, cut, normalised, places, streams
+from ..support.wire import comment_lines, cut, normalised, places, streams
 
 HERE: Final = Path(__file__).parent
 

@@ -19,10 +19,10 @@ from quart_trio import QuartTrio
 from trio_sse import Subscription, sse_app
 from trio_sse._delivery.writer import Writer
 
-from .conftest import App, Message, with_plain_receive
-from .model_life import END, Life, Memory, Page
-from .model_streams import Stream
-from .test_direct import FakeDoor, behind
+from ..support.asgi import App, Message, with_plain_receive
+from ..support.fake_door import FakeDoor, behind
+from .life import END, Life, Memory, Page
+from .streams import Stream
 
 #: The ways in. With "direct" there is a way past `send`; it opens at once, late or too late.
 DOORS: Final = (

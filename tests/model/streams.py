@@ -1,6 +1,6 @@
 """What one connection may tell a client: each block is held against what was broadcast.
 
-A `Stream` reads what has arrived; how it arrives is the business of the classes in `model_doors`.
+A `Stream` reads what has arrived; how it arrives is the business of the classes in `doors`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import trio
 
 from trio_sse import RESET_EVENT
 
-from .model_life import END, Life, Memory, Page
+from .life import END, Life, Memory, Page
 
 
 class Stream:

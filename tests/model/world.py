@@ -1,8 +1,8 @@
 """A browser and what it must see: the model that the library is held against.
 
 A `World` is a program with one broadcaster after another, each a `Life`, and the clients that come
-and go meanwhile. `model_life` has what was broadcast, `model_streams` what a connection may tell,
-and `model_doors` the connections.
+and go meanwhile. `life` has what was broadcast, `streams` what a connection may tell,
+and `doors` the connections.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster
 from trio_sse._delivery.writer import Writer
 
-from .model_doors import HttpStream, InnerStream
-from .model_life import END, TOPICS, Life, Memory, Page
-from .model_streams import Stream
+from .doors import HttpStream, InnerStream
+from .life import END, TOPICS, Life, Memory, Page
+from .streams import Stream
 
 
 class Step(Protocol):

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import attrs
 import psutil
 import pytest
 import trio
@@ -28,81 +23,16 @@ from trio_sse._program.cli import main
 from trio_sse._program.lines import ToRelay
 from trio_sse.redis import RedisRelay
 
-from .redis_servers import RedisServer
-
-PROGRAM = [sys.executable, "-m", "trio_sse"]
-
-
-@attrs.frozen
-class Running:
-    process: trio.Process
-    port: int
-
-    async def write(self, text: bytes) -> None:
-        assert self.process.stdin is not None
-        await self.process.stdin.send_all(text)
-
-    async def close_input(self) -> None:
-        assert self.process.stdin is not None
-        await self.process.stdin.aclose()
-
-    async def get(self, path: str, last_event_id: str = "") -> trio.SocketStream:
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
-        headers = "host: localhost\r\n"
-        headers += f"last-event-id: {last_event_id}\r\n" if last_event_id else ""
-        await stream.send_all(f"GET {path} HTTP/1.1\r\n{headers}\r\n".encode())
-        return stream
-
-    async def finish(self) -> tuple[int, str]:
-        """Wait for the end; return the exit status and what was said on standard error."""
-        assert self.process.stderr is not None
-        errors = b"".join([chunk async for chunk in self.process.stderr])
-        return await self.process.wait(), errors.decode()
-
-
-@asynccontextmanager
-async def running(*arguments: str, **options: Any) -> AsyncGenerator[Running]:
-    command = [*PROGRAM, *arguments, "--port", "0"]
-    pipe = subprocess.PIPE
-    options = {"stdin": pipe, **options}
-    run = partial(trio.run_process, stdout=pipe, stderr=pipe, check=False, **options)
-    async with trio.open_nursery() as nursery:
-        with trio.fail_after(60):
-            process = await nursery.start(run, command)
-            url = await process.stdout.receive_some()
-            yield Running(process, int(url.decode().rpartition(":")[2]))
-            nursery.cancel_scope.cancel()
-
-
-def close_standard_input() -> None:
-    os.close(0)
-
-
-async def read_until(stream: trio.SocketStream, expected: bytes) -> bytes:
-    received = b""
-    while expected not in received:
-        chunk = await stream.receive_some()
-        assert chunk, f"the stream ended before {expected!r} came: {received[-200:]!r}"
-        received += chunk
-    return received
-
-
-def body_of(response: bytes) -> bytes:
-    """Return the events of a whole response, without their ids."""
-    return re.sub(rb"id: .*\n", b"", whole_body_of(response)).removeprefix(b"\n")
-
-
-def whole_body_of(response: bytes) -> bytes:
-    """Return the body of a response, which must have come to its last chunk."""
-    _, _, rest = response.partition(b"\r\n\r\n")
-    body = b""
-    while True:
-        size, _, rest = rest.partition(b"\r\n")
-        if size == b"0":
-            assert rest == b"\r\n"
-            return body
-        body += rest[: int(size, 16)]
-        rest = rest[int(size, 16) + 2 :]
+from ..support.program import (
+    PROGRAM,
+    body_of,
+    close_standard_input,
+    events_in,
+    read_until,
+    running,
+    whole_body_of,
+)
+from ..support.redis_server import RedisServer
 
 
 async def test_demo_streams_this_machines_load_each_second() -> None:
@@ -330,17 +260,6 @@ def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 # With Redis
-
-
-@pytest.fixture
-def shared(redis: RedisServer, request: pytest.FixtureRequest) -> tuple[str, ...]:
-    """The arguments of programs that share a stream of this test's own."""
-    return ("serve", "--redis", redis.url, "--stream", request.node.name)
-
-
-def events_in(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
-    """Return the ids, types and data of events of one line, as they are on the wire."""
-    return re.findall(rb"^id: (.*)\n(?:event: (.*)\n)?data: (.*)\n\n", body, re.MULTILINE)
 
 
 async def test_programs_that_share_a_stream_serve_the_lines_of_all_in_one_order(

@@ -9,9 +9,8 @@ from functools import partial
 
 import trio
 
-from .redis_servers import redis_server
-from .test_cli import PROGRAM, Running, events_in, read_until, running, whole_body_of
-from .test_cli import shared as shared
+from ..support.program import PROGRAM, Running, events_in, read_until, running, whole_body_of
+from ..support.redis_server import redis_server
 
 
 def test_redis_is_imported_only_when_asked_for() -> None:

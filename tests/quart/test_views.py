@@ -13,7 +13,8 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_route
 from trio_sse.testing import open_event_stream
 
-from .conftest import Tap, quart_door, with_scope
+from ..support.asgi import Tap, with_scope
+from ..support.doors import quart_door
 
 
 def app_streaming(broadcaster: Broadcaster) -> QuartTrio:

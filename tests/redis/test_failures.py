@@ -19,9 +19,10 @@ from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
 from trio_sse.redis import RefusedError
 from trio_sse.testing import EventStream, open_event_stream
 
-from .redis_servers import PERSISTENT, RedisServer, line_to, redis_server
-from .relay_nodes import Node, Nodes, take
-from .servers import until
+from ..support.redis_line import line_to
+from ..support.redis_server import PERSISTENT, RedisServer, redis_server
+from ..support.relay_nodes import Node, Nodes, take
+from ..support.waiting import until
 
 #: Seconds after which a node gives up a server that does not answer.
 _TIMEOUT: Final = 0.3

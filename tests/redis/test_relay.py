@@ -15,10 +15,11 @@ from trio_sse import redis as redis_module
 from trio_sse.redis import RedisRelay, RefusedError
 from trio_sse.testing import open_event_stream
 
-from .conftest import Door
-from .redis_servers import RedisServer, line_to, server_binary
-from .relay_nodes import Node, Nodes, take
-from .servers import until
+from ..support.doors import Door
+from ..support.redis_line import line_to
+from ..support.redis_server import RedisServer, server_binary
+from ..support.relay_nodes import Node, Nodes, take
+from ..support.waiting import until
 
 
 @pytest.fixture

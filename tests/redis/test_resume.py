@@ -13,11 +13,14 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import THOROUGH, App, Door
-from .redis_servers import RedisServer, line_to
-from .relay_nodes import Node, Nodes, take
-from .servers import until
-from .ways import quart_app
+from ..support.asgi import App
+from ..support.doors import Door
+from ..support.redis_line import line_to
+from ..support.redis_server import RedisServer
+from ..support.relay_nodes import Node, Nodes, take
+from ..support.thorough import THOROUGH
+from ..support.waiting import until
+from ..support.ways import quart_app
 
 #: In each request for a page of the stream: how many entries it may have.
 _PAGE: Final = b"COUNT\r\n$3\r\n251\r\n"

@@ -1,4 +1,4 @@
-"""Stock hypercorn on loopback, and two clients of it that read only when asked.
+"""Clients over HTTP/1.1 and HTTP/2, which read only when they are asked.
 
 A client that is not asked reads nothing, so that its kernel buffers fill as those of a browser that
 hangs. Both clients tell a clean end (HTTP/1.1's last chunk, HTTP/2's END_STREAM) from a cut.
@@ -7,105 +7,21 @@ hangs. Both clients tell a clean end (HTTP/1.1's last chunk, HTTP/2's END_STREAM
 from __future__ import annotations
 
 import codecs
-import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager, suppress
-from functools import partial
-from logging.handlers import BufferingHandler
-from socket import SO_RCVBUF, SOL_SOCKET
-from typing import Final, Self, final
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Self, final
 
-import attrs
 import h2.config
 import h2.connection
 import h2.errors
 import h2.events
 import h11
-import hypercorn.trio
 import trio
 from httpx_sse import ServerSentEvent
 
 # As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
-
-from .conftest import App
-
-#: Seconds after which a test gives up; nothing here takes that long on any machine.
-PATIENCE: Final = 30.0
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for what nobody announces."""
-    with trio.fail_after(PATIENCE):
-        while True:
-            await trio.sleep(0.001)
-            if condition():
-                return
-
-
-@asynccontextmanager
-async def serving(
-    app: App,
-    *,
-    before_shutdown: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint,
-    graceful_timeout: float = 0.05,
-) -> AsyncGenerator[Server]:
-    """Serve an application for the length of a block; hypercorn may complain of nothing."""
-    complaints = BufferingHandler(capacity=1000)
-    logger = logging.Logger("hypercorn of a test", logging.WARNING)  # noqa: LOG001 (not shared)
-    logger.addHandler(complaints)
-    config = hypercorn.Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], logger
-    config.graceful_timeout = graceful_timeout
-    server = Server()
-
-    async def trigger() -> None:
-        await server.shutdown.wait()
-        await before_shutdown()
-
-    # hypercorn's own type of an application is narrower than that of any framework.
-    serve: Callable[..., Awaitable[None]] = hypercorn.trio.serve  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    with trio.fail_after(PATIENCE):
-        async with trio.open_nursery() as nursery:
-            (url,) = await nursery.start(partial(serve, app, config, shutdown_trigger=trigger))
-            server.port = int(url.rpartition(":")[2])
-            try:
-                yield server
-            finally:
-                # Before the shutdown, which would wait for a client that does not read.
-                server.close_connections()
-                server.shutdown.set()
-    assert [complaints.format(record) for record in complaints.buffer] == []
-
-
-@final
-@attrs.define
-class Server:
-    """A server by its port, and the connections made to it."""
-
-    port: int = 0
-    shutdown: trio.Event = attrs.field(factory=trio.Event)  # Set it to begin hypercorn's shutdown.
-    _connections: list[trio.SocketStream] = attrs.field(factory=list[trio.SocketStream])
-
-    async def connect(self, receive_buffer: int = 0) -> trio.SocketStream:
-        sock = trio.socket.socket()
-        if receive_buffer:
-            sock.setsockopt(SOL_SOCKET, SO_RCVBUF, receive_buffer)
-        await sock.connect(("127.0.0.1", self.port))
-        stream = trio.SocketStream(sock)
-        self._connections.append(stream)
-        return stream
-
-    async def http1(self, receive_buffer: int = 0) -> Http1Client:
-        return Http1Client(await self.connect(receive_buffer))
-
-    async def http2(self) -> Http2Client:
-        return Http2Client(await self.connect())
-
-    def close_connections(self) -> None:
-        for stream in self._connections:
-            stream.socket.close()
 
 
 @final

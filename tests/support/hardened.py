@@ -1,4 +1,4 @@
-"""`trio_sse.hypercorn.serve` on loopback, plain and with TLS, and clients that misbehave."""
+"""`trio_sse.hypercorn.serve` on loopback, plain and with TLS."""
 
 from __future__ import annotations
 
@@ -8,39 +8,25 @@ import os
 import shutil
 import ssl
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache, partial
 from logging.handlers import BufferingHandler
 from typing import Final, cast, final
 
 import attrs
-import h2.config
-import h2.connection
-import h2.settings
 import hypercorn
 import trio
 import trustme
 
-from trio_sse import Broadcaster, sse_app
+from trio_sse import Broadcaster
 from trio_sse.hypercorn import serve
 
-from .conftest import App, Message, Receive, Send
-from .servers import PATIENCE, Client, Http1Client, Http2Client, Server
-
-REQUEST: Final = b"GET /events HTTP/1.1\r\nhost: testserver\r\naccept: text/event-stream\r\n\r\n"
-
-#: A request that upgrades its connection to HTTP/2; its method is missing.
-UPGRADE: Final = (
-    b"%b /events HTTP/1.1\r\nhost: testserver\r\nconnection: upgrade, http2-settings\r\n"
-    b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n\r\n"
-)
-
-#: The widest window of HTTP/2, which leaves the holding back to TCP.
-_WIDE: Final = 2**31 - 1
-
-#: What `Flood` sends at once.
-CHUNK: Final = 50_000
+from .asgi import App
+from .clients import Client, Http1Client, Http2Client
+from .hostile import REQUEST, WIDE, http2_request
+from .stock_server import Server
+from .waiting import PATIENCE
 
 #: A receive buffer so small that a client which does not read stalls its server at once.
 SMALL: Final = 4096
@@ -121,7 +107,7 @@ class Served:
             "HTTP/1.1": ("http/1.1", REQUEST),
             "HTTP/2, window 0": ("h2", http2_request(window=0)),
             "HTTP/2": ("h2", http2_request()),
-            "HTTP/2, wide window": ("h2", http2_request(window=_WIDE)),
+            "HTTP/2, wide window": ("h2", http2_request(window=WIDE)),
         }
         stalled: dict[str, trio.SocketStream] = {}
         for kind, (protocol, request) in kinds.items():
@@ -188,80 +174,3 @@ async def was_reset(stream: trio.SocketStream) -> bool:
     except trio.BrokenResourceError:
         return True
     return False
-
-
-def http2_connection(window: int | None = None) -> h2.connection.H2Connection:
-    """Return a client's side which does not mind what it sends."""
-    config = h2.config.H2Configuration(
-        client_side=True, validate_outbound_headers=False, normalize_outbound_headers=False
-    )
-    connection = h2.connection.H2Connection(config)
-    if window is not None:
-        code = h2.settings.SettingCodes.INITIAL_WINDOW_SIZE
-        connection.local_settings = h2.settings.Settings(initial_values={code: window})
-    connection.initiate_connection()
-    if window == _WIDE:
-        connection.increment_flow_control_window(_WIDE - 65_535)
-    return connection
-
-
-def http2_request(window: int | None = None, **head: bytes) -> bytes:
-    """Return all that a client sends who asks for the stream, with pseudo-headers replaced."""
-    connection = http2_connection(window)
-    fields = {"method": b"GET", "scheme": b"http", "authority": b"t", "path": b"/events"} | head
-    names = [(b":" + name.encode(), value) for name, value in fields.items() if value]
-    connection.send_headers(1, names, end_stream=True)
-    return connection.data_to_send()
-
-
-async def upgrade_with_a_byte_behind(stream: trio.SocketStream) -> None:
-    await stream.send_all(
-        b"GET / HTTP/1.1\r\nhost: testserver\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-        b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\nx"
-    )
-
-
-def sends(data: bytes) -> Callable[[trio.SocketStream], Awaitable[None]]:
-    return lambda stream: stream.send_all(data)
-
-
-#: What ends the whole worker of hypercorn 0.18.
-CRASHES: Final[dict[str, Callable[[trio.SocketStream], Awaitable[None]]]] = {
-    "a WebSocket upgrade with a byte behind it": upgrade_with_a_byte_behind,
-    "an HTTP/2 path beyond ASCII": sends(http2_request(path="/é".encode())),
-    "an HTTP/2 method beyond ASCII": sends(http2_request(method="GÉT".encode())),
-    "an HTTP/2 CONNECT without path": sends(http2_request(method=b"CONNECT", path=b"", scheme=b"")),
-}
-
-
-@final
-class Flood:
-    """An application that sends a body as fast as it may, unless its client is gone."""
-
-    def __init__(self, size: int = 10_000_000, *, listens: bool = True) -> None:
-        self.sent: list[int] = []  # Bytes, by the order of requests.
-        self._size = size
-        self._listens = listens
-
-    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            await sse_app(Broadcaster())(scope, receive, send)
-            return
-        async with trio.open_nursery() as nursery:
-            if self._listens:
-                nursery.start_soon(self._listen, receive, nursery.cancel_scope)
-            await self._flood(send, len(self.sent))
-            nursery.cancel_scope.cancel()
-
-    async def _listen(self, receive: Receive, scope: trio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        scope.cancel()
-
-    async def _flood(self, send: Send, request: int) -> None:
-        self.sent.append(0)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        while self.sent[request] < self._size:
-            await send({"type": "http.response.body", "body": b"x" * CHUNK, "more_body": True})
-            self.sent[request] += CHUNK
-        await send({"type": "http.response.body"})

@@ -10,8 +10,8 @@ import trio
 from trio_sse import Broadcaster
 from trio_sse.redis import RedisRelay
 
-from .redis_servers import RedisServer
-from .servers import PATIENCE
+from .redis_server import RedisServer
+from .waiting import PATIENCE
 
 _Event = TypeVar("_Event")
 

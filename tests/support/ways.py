@@ -18,8 +18,8 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
-from .conftest import App
-from .test_direct import FakeDoor, behind
+from .asgi import App
+from .fake_door import FakeDoor, behind
 
 
 def quart_app(broadcaster: Broadcaster, **options: object) -> App:

@@ -11,7 +11,7 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trio_sse.testing import open_event_stream
 
-from .conftest import Message, Receive, Send, Tap
+from ..support.asgi import Message, Receive, Send, Tap
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 

@@ -1,0 +1,111 @@
+"""Wrappers for ASGI applications, and what their parts are called."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, final
+
+import trio
+
+from trio_sse import Broadcaster, sse_app
+
+Message = MutableMapping[str, Any]
+
+Receive = Callable[[], Awaitable[Message]]
+
+Send = Callable[[Message], Awaitable[None]]
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+@final
+class Tap:
+    """An app around an app, which notes what that one sends and when it is done."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+        self.sent: list[Message] = []
+        self.finished = trio.Event()
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        async def note(message: Message) -> None:
+            self.sent.append(message)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, note)
+        finally:
+            self.finished.set()
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """The bodies sent, without the last and empty one."""
+        return [message["body"] for message in self.sent if message.get("more_body")]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last chunk was sent."""
+        return any(not message.get("more_body", "status" in message) for message in self.sent)
+
+
+def with_scope(app: App, **changes: object) -> App:
+    """Return the app as it is when asked with another method, other headers, …"""
+
+    async def changed(scope: Message, receive: Receive, send: Send) -> None:
+        await app({**scope, **changes}, receive, send)
+
+    return changed
+
+
+def with_lifespan(app: App) -> App:
+    """Let an app that knows only requests begin and end as a server asks."""
+    lifespan = sse_app(Broadcaster())
+
+    async def whole(scope: Message, receive: Receive, send: Send) -> None:
+        await (lifespan if scope["type"] == "lifespan" else app)(scope, receive, send)
+
+    return whole
+
+
+def with_plain_receive(app: App) -> App:
+    """Return the app behind a middleware that hides what kind of object `receive` is."""
+
+    async def hidden(scope: Message, receive: Receive, send: Send) -> None:
+        async def plain() -> Message:
+            return await receive()
+
+        await app(scope, plain, send)
+
+    return hidden
+
+
+def with_failing_send(app: App, error: Exception, *, after: int) -> App:
+    """Return the app on a server whose `send` fails once, when `after` messages went through."""
+
+    async def failing(scope: Message, receive: Receive, send: Send) -> None:
+        left = after
+
+        async def fail(message: Message) -> None:
+            nonlocal left
+            left -= 1
+            if left == -1:
+                raise error
+            await send(message)
+
+        await app(scope, receive, fail)
+
+    return failing
+
+
+def with_stuck_send(app: App) -> App:
+    """Return the app on a server that takes its head, and whose `send` never returns then."""
+
+    async def stuck(scope: Message, receive: Receive, send: Send) -> None:
+        async def head_only(message: Message) -> None:
+            if message["type"] != "http.response.start":
+                await trio.sleep_forever()
+            await send(message)
+
+        await app(scope, receive, head_only)
+
+    return stuck

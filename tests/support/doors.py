@@ -1,0 +1,38 @@
+"""Each way in which an app may serve a broadcaster; all must behave alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import trio
+from quart_trio import QuartTrio
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.routing import Route
+
+from trio_sse import Broadcaster, sse_app, sse_route
+
+from .asgi import App
+from .thorough import THOROUGH
+
+Door = Callable[[Broadcaster], App]
+
+
+def quart_door(broadcaster: Broadcaster) -> App:
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster))
+    return app
+
+
+def starlette_door(broadcaster: Broadcaster) -> App:
+    async def events(_: Request) -> Any:
+        await trio.lowlevel.checkpoint()  # As a view that checks something first.
+        return sse_app(broadcaster)
+
+    return Starlette(routes=[Route("/events", events)])
+
+
+DOORS: Final[dict[str, Door]] = {"sse_app": sse_app, "sse_route": quart_door}
+if THOROUGH:
+    DOORS["starlette"] = starlette_door
