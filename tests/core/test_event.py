@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from trio_sse import ServerSentEvent
 
-from ..support.body import read
+from ..support.streams import read
 from ..support.thorough import THOROUGH
 from ..support.wire import (
     comment_lines,

@@ -9,21 +9,12 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, ServerSentEvent, sse_app
-from trio_sse.testing import EventStream, open_event_stream
+from trio_sse.testing import open_event_stream
 
 from ..support.asgi import Tap
+from ..support.streams import stalled_amid_an_event
 
 LIMIT: Final = 64 * 1024
-
-
-async def stalled_amid_an_event(
-    nursery: trio.Nursery, broadcaster: Broadcaster, app: Tap
-) -> EventStream:
-    stream = await open_event_stream(nursery, app)
-    stream.stall()
-    broadcaster.broadcast("x", "under way")
-    await wait_all_tasks_blocked()
-    return stream
 
 
 async def test_what_was_queued_meanwhile_goes_out_in_one_chunk(nursery: trio.Nursery) -> None:

@@ -7,7 +7,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
-from trio_sse.testing import EventStream, open_event_stream
+from trio_sse.testing import open_event_stream
 
 from ..support.asgi import (
     Message,
@@ -19,17 +19,7 @@ from ..support.asgi import (
     with_stuck_send,
 )
 from ..support.doors import Door
-
-
-async def stalled_amid_an_event(
-    nursery: trio.Nursery, broadcaster: Broadcaster, app: Tap
-) -> EventStream:
-    stream = await open_event_stream(nursery, app)
-    stream.stall()
-    broadcaster.broadcast("x", "under way")
-    await wait_all_tasks_blocked()
-    return stream
-
+from ..support.streams import stalled_amid_an_event
 
 # The client
 

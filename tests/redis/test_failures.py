@@ -21,7 +21,8 @@ from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server
-from ..support.relay_nodes import Node, Nodes, take
+from ..support.relay_nodes import Node, Nodes, data_of, numbers, take, take_data
+from ..support.streams import come_back
 from ..support.waiting import until
 
 #: Seconds after which a node gives up a server that does not answer.
@@ -42,12 +43,9 @@ def persistent() -> Generator[RedisServer]:
         yield server
 
 
-def numbers(first: int, last: int) -> list[str]:
-    return [str(number) for number in range(first, last + 1)]
-
-
-def data_of(events: list[ServerSentEvent]) -> list[str | None]:
-    return [event.data for event in events]
+@pytest.fixture
+def nodes(nursery: trio.Nursery, server: RedisServer) -> Nodes:
+    return Nodes(nursery, server)
 
 
 def rising(events: list[ServerSentEvent]) -> bool:
@@ -91,15 +89,14 @@ async def test_a_restart_of_a_server_that_remembers_loses_nothing_and_is_not_not
 
 
 async def test_a_restart_of_a_server_that_forgets_is_told_once_and_then_all_goes_on(
-    nursery: trio.Nursery, server: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer
 ) -> None:
-    nodes = Nodes(nursery, server)
     here, there = await nodes.start(), await nodes.start()
     app = sse_app(there.broadcaster, snapshot=lambda: [("state", "new")])
     renewing = await open_event_stream(nursery, app)
     with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
         before = await here.publish("1", "2")
-        assert data_of(await take(client, 2)) == data_of(await take(other, 2)) == ["1", "2"]
+        assert await take_data(client, 2) == await take_data(other, 2) == ["1", "2"]
         server.kill()
         await until_lost(here, there)
         here.broadcast(*numbers(3, 60))
@@ -113,10 +110,10 @@ async def test_a_restart_of_a_server_that_forgets_is_told_once_and_then_all_goes
     seen = await rest_of(renewing)
     assert seen == [("state", "new"), ("tick", "1"), ("tick", "2")]
     for seen_id in ("0-0", before[0], before[1]):
-        again = await open_event_stream(nursery, app, headers=[("last-event-id", seen_id)])
+        again = await come_back(nursery, app, seen_id)
         assert [event.event for event in await take(again, 2)] == [RESET_EVENT, "state"]
     await there.publish("61")
-    assert [event.data for event in await take(again, 1)] == ["61"]
+    assert await take_data(again, 1) == ["61"]
 
 
 async def rest_of(stream: EventStream) -> list[tuple[str, str]]:
@@ -125,15 +122,14 @@ async def rest_of(stream: EventStream) -> list[tuple[str, str]]:
 
 
 async def test_a_server_that_wakes_up_in_the_past_is_told_and_what_comes_then_arrives(
-    nursery: trio.Nursery, server: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer
 ) -> None:
-    nodes = Nodes(nursery, server)
     here, there = await nodes.start(), await nodes.start()
     with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
         kept = await here.publish("1", "2", "3")
         server.ask("SAVE")
         lost = await here.publish("4", "5")
-        assert data_of(await take(client, 5)) == data_of(await take(other, 5)) == numbers(1, 5)
+        assert await take_data(client, 5) == await take_data(other, 5) == numbers(1, 5)
         server.kill()
         await until_lost(here, there)
         here.broadcast("6")
@@ -144,17 +140,16 @@ async def test_a_server_that_wakes_up_in_the_past_is_told_and_what_comes_then_ar
             assert (reset.event, reset.id, event.data) == (RESET_EVENT, kept[-1], "6")
     assert gaps(here, there) == [1, 1]
     app = sse_app(there.broadcaster)
-    exact = await open_event_stream(nursery, app, headers=[("last-event-id", kept[1])])
-    assert [event.data for event in await take(exact, 2)] == ["3", "6"]
-    gone = await open_event_stream(nursery, app, headers=[("last-event-id", lost[0])])
+    exact = await come_back(nursery, app, kept[1])
+    assert await take_data(exact, 2) == ["3", "6"]
+    gone = await come_back(nursery, app, lost[0])
     assert [event.event for event in await take(gone, 1)] == [RESET_EVENT]
 
 
 @pytest.mark.parametrize("command", ["FLUSHALL", "DEL"])
 async def test_a_stream_that_is_deleted_goes_on_for_those_who_are_connected(
-    nursery: trio.Nursery, server: RedisServer, command: str
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer, command: str
 ) -> None:
-    nodes = Nodes(nursery, server)
     node = await nodes.start()
     with node.broadcaster.subscribe() as client:
         (old,) = await node.publish("1")
@@ -166,9 +161,7 @@ async def test_a_stream_that_is_deleted_goes_on_for_those_who_are_connected(
     assert gaps(node) == [0]
     # Another node does not know that the two events belong together.
     other = await nodes.start()
-    stream = await open_event_stream(
-        nursery, sse_app(other.broadcaster), headers=[("last-event-id", old)]
-    )
+    stream = await come_back(nursery, sse_app(other.broadcaster), old)
     assert [event.event for event in await take(stream, 1)] == [RESET_EVENT]
 
 
@@ -179,17 +172,16 @@ async def until_milliseconds_after(event_id: str) -> None:
 
 @pytest.mark.parametrize("cut", [True, False], ids=["cut", "connected"])
 async def test_ids_that_go_back_are_told_and_what_comes_then_arrives(
-    nursery: trio.Nursery, server: RedisServer, cut: bool
+    nodes: Nodes, server: RedisServer, cut: bool
 ) -> None:
     """As after a failover to a server whose clock is behind."""
     async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
         in_an_hour = int(time.time() + 3600) * 1000
         nodes.ask("XADD", f"{in_an_hour}-0", "event", "tick", "data", "1")
         node = await nodes.start(line.url)
         with node.broadcaster.subscribe() as client, redis_server() as behind:
             await node.publish("2")
-            assert data_of(await take(client, 1)) == ["2"]
+            assert await take_data(client, 1) == ["2"]
             if cut:
                 line.server = behind
                 line.cut()
@@ -209,9 +201,8 @@ async def test_ids_that_go_back_are_told_and_what_comes_then_arrives(
 
 @pytest.mark.parametrize("longer", [False, True], ids=["shortly", "for longer than its timeout"])
 async def test_a_server_that_freezes_loses_nothing(
-    nursery: trio.Nursery, server: RedisServer, longer: bool
+    nodes: Nodes, server: RedisServer, longer: bool
 ) -> None:
-    nodes = Nodes(nursery, server)
     node = await nodes.start(timeout=_TIMEOUT if longer else 30.0)
     with node.broadcaster.subscribe() as client:
         await until_ready(node)
@@ -235,12 +226,8 @@ async def test_a_server_that_freezes_loses_nothing(
     assert (node.relay.statistics().sessions_lost > 0) == longer
 
 
-async def test_a_node_behind_a_black_hole_goes_on_where_it_was_without_a_gap(
-    nursery: trio.Nursery, server: RedisServer
-) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        node = await nodes.start(line.url, timeout=_TIMEOUT, outbox_size=60)
+async def test_a_node_behind_a_black_hole_goes_on_where_it_was_without_a_gap(nodes: Nodes) -> None:
+    async with nodes.over_line(timeout=_TIMEOUT, outbox_size=60) as (line, node):
         other = await nodes.start()
         with node.broadcaster.subscribe() as client, other.broadcaster.subscribe() as witness:
             await node.publish("1")
@@ -258,17 +245,14 @@ async def test_a_node_behind_a_black_hole_goes_on_where_it_was_without_a_gap(
         assert texts == numbers(1, 61)[:-1] + texts[60:]
         assert rising(events)
         assert gaps(node, other) == [0, 0]
-        await node.end()
 
 
 @pytest.mark.parametrize("reset", [False, True], ids=["FIN", "RST"])
 async def test_connections_that_are_cut_all_the_time_lose_and_repeat_nothing(
-    nursery: trio.Nursery, server: RedisServer, monkeypatch: pytest.MonkeyPatch, reset: bool
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, reset: bool
 ) -> None:
     monkeypatch.setattr("trio_sse.redis._session._LONGEST_PAUSE", 0.06)
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        here = await nodes.start(line.url, buffer_size=1000)
+    async with nodes.over_line(buffer_size=1000) as (line, here):
         there = await nodes.start(line.url, buffer_size=1000)
         with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
             for first in range(1, 601, 20):
@@ -283,16 +267,11 @@ async def test_connections_that_are_cut_all_the_time_lose_and_repeat_nothing(
             assert await take(other, 600) == events
         assert gaps(here, there) == [0, 0]
         assert nodes.ask("XLEN") == 600
-        await here.end()
         await there.end()
 
 
-async def test_an_acknowledgement_that_is_lost_repeats_nothing(
-    nursery: trio.Nursery, server: RedisServer
-) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        node = await nodes.start(line.url)
+async def test_an_acknowledgement_that_is_lost_repeats_nothing(nodes: Nodes) -> None:
+    async with nodes.over_line() as (line, node):
         with node.broadcaster.subscribe() as client:
             ids: list[str] = []
             for number in range(5):
@@ -303,35 +282,28 @@ async def test_an_acknowledgement_that_is_lost_repeats_nothing(
         assert nodes.ask("XLEN") == 10
         assert node.relay.statistics().sessions_lost == 5
         assert gaps(node) == [0]
-        await node.end()
 
 
-async def test_a_request_that_arrives_after_its_repetition_repeats_nothing(
-    nursery: trio.Nursery, server: RedisServer
-) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        node = await nodes.start(line.url, timeout=_TIMEOUT)
+async def test_a_request_that_arrives_after_its_repetition_repeats_nothing(nodes: Nodes) -> None:
+    async with nodes.over_line(timeout=_TIMEOUT) as (line, node):
         hold = line.hold(b"EVAL", only_first=True)
         with node.broadcaster.subscribe() as client:
             node.broadcast("1", "2")
             await hold.caught.wait()
             node.broadcast("3")
-            assert data_of(await take(client, 3)) == ["1", "2", "3"]
+            assert await take_data(client, 3) == ["1", "2", "3"]
             assert node.relay.statistics().sessions_lost >= 1
             answered = line.answered(b"EVAL")
             hold.release()
             await until(lambda: line.answered(b"EVAL") > answered)
             await node.publish("4")
-            assert data_of(await take(client, 1)) == ["4"]
+            assert await take_data(client, 1) == ["4"]
         assert nodes.ask("XLEN") == 4
-        await node.end()
 
 
 async def test_a_server_without_memory_refuses_events_and_is_read_all_the_same(
-    nursery: trio.Nursery, server: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer
 ) -> None:
-    nodes = Nodes(nursery, server)
     node = await nodes.start(outbox_size=10, history_size=1)
     with node.broadcaster.subscribe() as client:
         first, *_ = await node.publish("1", "2")
@@ -342,22 +314,19 @@ async def test_a_server_without_memory_refuses_events_and_is_read_all_the_same(
         assert "memory" in str(node.relay.statistics().last_error)
         with pytest.raises(trio.WouldBlock, match="outbox is full"):
             node.broadcast("one too many")
-        stream = await open_event_stream(
-            nursery, sse_app(node.broadcaster), headers=[("last-event-id", first)]
-        )
-        assert [event.data for event in await take(stream, 1)] == ["2"]
+        stream = await come_back(nursery, sse_app(node.broadcaster), first)
+        assert await take_data(stream, 1) == ["2"]
         assert node.relay.statistics().ready
         server.ask("CONFIG", "SET", "maxmemory", "0")
-        assert data_of(await take(client, 12)) == numbers(1, 12)
+        assert await take_data(client, 12) == numbers(1, 12)
     assert gaps(node) == [0]
 
 
 async def test_a_node_that_was_away_for_longer_than_the_history_says_so_and_goes_on(
-    nursery: trio.Nursery, server: RedisServer
+    nodes: Nodes,
 ) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        away, other = await nodes.start(line.url), await nodes.start()
+    async with nodes.over_line() as (line, away):
+        other = await nodes.start()
         with away.broadcaster.subscribe() as client:
             await other.publish("1")
             await take(client, 1)
@@ -372,15 +341,11 @@ async def test_a_node_that_was_away_for_longer_than_the_history_says_so_and_goes
             assert reset.event == RESET_EVENT
             assert data_of(events) == numbers(96, 100)
         assert gaps(away, other) == [1, 0]
-        await away.end()
 
 
-async def test_who_was_away_when_its_node_was_told_of_a_gap_is_told_as_well(
-    nursery: trio.Nursery, server: RedisServer
-) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        away, other = await nodes.start(line.url, history_size=1), await nodes.start()
+async def test_who_was_away_when_its_node_was_told_of_a_gap_is_told_as_well(nodes: Nodes) -> None:
+    async with nodes.over_line(history_size=1) as (line, away):
+        other = await nodes.start()
         (*_, last) = await other.publish("1", "2", "3")
         await until(lambda: away.relay.statistics().head == last)
         line.refuses = True
@@ -395,15 +360,13 @@ async def test_who_was_away_when_its_node_was_told_of_a_gap_is_told_as_well(
         assert recalled is not None
         with away.broadcaster.subscribe(last_event_id=recalled.last_event_id) as client:
             assert (await client.receive()).event == RESET_EVENT
-        await away.end()
 
 
 async def test_what_is_trimmed_before_a_connected_node_has_read_it_is_told_in_its_place(
-    nursery: trio.Nursery, server: RedisServer
+    nodes: Nodes,
 ) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        behind, other = await nodes.start(line.url), await nodes.start()
+    async with nodes.over_line() as (line, behind):
+        other = await nodes.start()
         with behind.broadcaster.subscribe() as client:
             hold = line.hold(b"XREAD")
             while not hold.caught.is_set():  # It may have asked for the next event before.
@@ -417,17 +380,14 @@ async def test_what_is_trimmed_before_a_connected_node_has_read_it_is_told_in_it
             while event.event != RESET_EVENT:
                 assert event.data == "before"
                 (event,) = await take(client, 1)
-            assert data_of(await take(client, 150)) == numbers(151, 300)
+            assert await take_data(client, 150) == numbers(151, 300)
         assert gaps(behind, other) == [1, 0]
-        await behind.end()
 
 
 async def test_redis_is_not_besieged_while_it_is_away(
-    nursery: trio.Nursery, server: RedisServer, caplog: pytest.LogCaptureFixture
+    nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        node = await nodes.start(line.url)
+    async with nodes.over_line() as (line, node):
         await node.publish("x")
         await until_ready(node)
         assert line.accepted == 3  # One to begin with, one to read by and one to write by.
@@ -440,7 +400,6 @@ async def test_redis_is_not_besieged_while_it_is_away(
         assert caplog.text.count("trying again") == 1
         line.refuses = False
         await node.publish("y")
-        await node.end()
 
 
 def remains() -> tuple[int, int]:
@@ -449,13 +408,11 @@ def remains() -> tuple[int, int]:
 
 
 async def test_connections_that_are_lost_leave_nothing_behind(
-    nursery: trio.Nursery, server: RedisServer, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_sse.redis._session._LONGEST_PAUSE", 0.01)
     monkeypatch.setattr("trio_sse.redis._session._SHORTEST_PAUSE", 0.01)
-    async with line_to(server) as line:
-        nodes = Nodes(nursery, server)
-        node = await nodes.start(line.url, timeout=_TIMEOUT)
+    async with nodes.over_line(timeout=_TIMEOUT) as (line, node):
         await node.publish("x")
         await until_ready(node)
         await wait_all_tasks_blocked(0.01)
@@ -473,7 +430,6 @@ async def test_connections_that_are_lost_leave_nothing_behind(
         await until(lambda: remains() == before)
         await until(lambda: connected(server) == clients)
         assert line.accepted < 3 + 50 * 8
-        await node.end()
 
 
 def connected(server: RedisServer) -> int:
@@ -497,14 +453,13 @@ def user_with(server: RedisServer, nodes: Nodes, permissions: str) -> str:
     return server.url.replace("//", f"//{user}:pass%2Fword@")
 
 
-async def test_a_node_needs_few_permissions(nursery: trio.Nursery, server: RedisServer) -> None:
-    nodes = Nodes(nursery, server)
+async def test_a_node_needs_few_permissions(
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer
+) -> None:
     node = await nodes.start(user_with(server, nodes, FULL_NODE), history_size=1)
     ids = await node.publish("1", "2", "3", topic="a")
-    stream = await open_event_stream(
-        nursery, sse_app(node.broadcaster, topics=["a"]), headers=[("last-event-id", ids[0])]
-    )
-    assert [event.data for event in await take(stream, 2)] == ["2", "3"]
+    stream = await come_back(nursery, sse_app(node.broadcaster, topics=["a"]), ids[0])
+    assert await take_data(stream, 2) == ["2", "3"]
     statistics = node.relay.statistics()
     assert (statistics.sessions_lost, statistics.last_error) == (0, None)
     denied = [str(entry) for entry in server.ask("ACL", "LOG")]
@@ -512,15 +467,12 @@ async def test_a_node_needs_few_permissions(nursery: trio.Nursery, server: Redis
     assert [entry for entry in denied if "setinfo" not in entry] == []
 
 
-async def test_a_node_that_only_reads_needs_fewer(
-    nursery: trio.Nursery, server: RedisServer
-) -> None:
-    nodes = Nodes(nursery, server)
+async def test_a_node_that_only_reads_needs_fewer(nodes: Nodes, server: RedisServer) -> None:
     reader = await nodes.start(user_with(server, nodes, READING_NODE))
     writer = await nodes.start()
     with reader.broadcaster.subscribe() as client:
         await writer.publish("x")
-        assert data_of(await take(client, 1)) == ["x"]
+        assert await take_data(client, 1) == ["x"]
     reader.broadcast("y")
     await until(lambda: reader.relay.statistics().sessions_lost > 0)
     assert "permission" in str(reader.relay.statistics().last_error)
@@ -530,9 +482,8 @@ async def test_a_node_that_only_reads_needs_fewer(
 
 @pytest.mark.parametrize("word", [word for word in FULL_NODE.split() if word[0] in "+~"])
 async def test_a_node_needs_each_of_its_permissions(
-    nursery: trio.Nursery, server: RedisServer, word: str
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer, word: str
 ) -> None:
-    nodes = Nodes(nursery, server)
     url = user_with(server, nodes, FULL_NODE.replace(word, "", 1))
     node = Node(url, nodes.stream)
     if word in READING_NODE:
@@ -555,14 +506,13 @@ def tls(name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server_side, ssl.create_default_context(cadata=pem)
 
 
-async def test_a_node_speaks_tls(nursery: trio.Nursery, server: RedisServer) -> None:
+async def test_a_node_speaks_tls(nodes: Nodes, server: RedisServer) -> None:
     server_side, client_side = tls("localhost")
     async with line_to(server, server_side) as line:
-        nodes = Nodes(nursery, server)
         node = await nodes.start(line.url, ssl_context=client_side)
         with node.broadcaster.subscribe() as client:
             node.broadcast("x")
-            assert data_of(await take(client, 1)) == ["x"]
+            assert await take_data(client, 1) == ["x"]
         await node.end()
 
 
@@ -575,11 +525,10 @@ async def test_a_node_speaks_tls(nursery: trio.Nursery, server: RedisServer) -> 
     ids=["another host's certificate", "an unknown authority"],
 )
 async def test_a_node_does_not_speak_to_a_server_that_may_be_another_one(
-    nursery: trio.Nursery, server: RedisServer, name: str, trusts: bool, reason: str
+    nodes: Nodes, nursery: trio.Nursery, server: RedisServer, name: str, trusts: bool, reason: str
 ) -> None:
     server_side, client_side = tls(name)
     async with line_to(server, server_side) as line:
-        nodes = Nodes(nursery, server)
         url = line.url.replace("//", "//:s3cret@")
         node = Node(url, nodes.stream, ssl_context=client_side if trusts else None)
         nursery.start_soon(node.run)
@@ -594,8 +543,7 @@ async def test_a_server_by_a_unix_socket_serves_as_well(
 ) -> None:
     path = f"{tmp_path_factory.mktemp('redis')}/socket"
     with redis_server("--unixsocket", path) as server:
-        nodes = Nodes(nursery, server)
-        node = await nodes.start(f"unix://{path}?db=0")
+        node = await Nodes(nursery, server).start(f"unix://{path}?db=0")
         assert len(await node.publish("x")) == 1
         await node.end()
 

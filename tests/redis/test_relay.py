@@ -18,13 +18,8 @@ from trio_sse.testing import open_event_stream
 from ..support.doors import Door
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer, server_binary
-from ..support.relay_nodes import Node, Nodes, take
+from ..support.relay_nodes import Node, Nodes, take, take_data
 from ..support.waiting import until
-
-
-@pytest.fixture
-def nodes(nursery: trio.Nursery, redis: RedisServer) -> Nodes:
-    return Nodes(nursery, redis)
 
 
 def told(events: list[ServerSentEvent]) -> list[tuple[str, str | None]]:
@@ -68,11 +63,8 @@ async def test_an_event_reaches_the_clients_of_all_nodes_in_one_order_with_the_s
         assert own == [f"{number} of {id(node)}" for number in range(20)]
 
 
-async def test_an_event_reaches_clients_only_when_it_comes_back(
-    nodes: Nodes, redis: RedisServer
-) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url)
+async def test_an_event_reaches_clients_only_when_it_comes_back(nodes: Nodes) -> None:
+    async with nodes.over_line() as (line, node):
         with node.broadcaster.subscribe() as client:
             hold = line.hold(b"EVAL")
             node.broadcast("x")
@@ -81,7 +73,6 @@ async def test_an_event_reaches_clients_only_when_it_comes_back(
                 client.receive_nowait()
             hold.release()
             assert told(await take(client, 1)) == [("tick", "x")]
-        await node.end()
 
 
 async def test_publish_returns_the_id_that_clients_get(nodes: Nodes) -> None:
@@ -123,9 +114,9 @@ async def test_topics_reach_those_who_asked_for_them_on_every_node(nodes: Nodes)
         here.broadcast("2", topic="ü")
         here.broadcast("3", topic="")
         here.broadcast("4")
-        assert [event.data for event in await take(a, 2)] == ["1", "4"]
-        assert [event.data for event in await take(others, 3)] == ["2", "3", "4"]
-        assert [event.data for event in await take(none, 1)] == ["4"]
+        assert await take_data(a, 2) == ["1", "4"]
+        assert await take_data(others, 3) == ["2", "3", "4"]
+        assert await take_data(none, 1) == ["4"]
 
 
 async def test_types_that_only_another_node_has_registered_are_delivered(
@@ -253,10 +244,9 @@ def test_a_relay_runs_in_several_runs_of_trio_one_after_another(redis: RedisServ
     "limits", [{"outbox_size": 2}, {"outbox_bytes": 60}], ids=["by number", "by bytes"]
 )
 async def test_a_full_outbox_says_so_and_publish_waits_for_room(
-    nodes: Nodes, redis: RedisServer, nursery: trio.Nursery, limits: dict[str, int]
+    nodes: Nodes, nursery: trio.Nursery, limits: dict[str, int]
 ) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, **limits)
+    async with nodes.over_line(**limits) as (line, node):
         hold = line.hold(b"EVAL")
         with node.broadcaster.subscribe() as client:
             node.broadcast("1", "2")  # Each is 21 bytes.
@@ -268,11 +258,10 @@ async def test_a_full_outbox_says_so_and_publish_waits_for_room(
             assert (statistics.outbox_events, statistics.outbox_bytes) == (2, 42)
             assert statistics.outbox_age > 0
             hold.release()
-            assert [event.data for event in await take(client, 4)] == ["1", "2", "4", "5"]
+            assert await take_data(client, 4) == ["1", "2", "4", "5"]
         await until(lambda: node.relay.statistics().outbox_events == 0)
         assert node.relay.statistics().outbox_bytes == 0
         assert node.relay.statistics().outbox_age == 0.0
-        await node.end()
 
 
 async def test_an_event_that_no_outbox_of_that_size_has_room_for_is_refused(nodes: Nodes) -> None:

@@ -17,24 +17,14 @@ from ..support.asgi import App
 from ..support.doors import Door
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer
-from ..support.relay_nodes import Node, Nodes, take
+from ..support.relay_nodes import Node, Nodes, numbers, take, take_data
+from ..support.streams import come_back
 from ..support.thorough import THOROUGH
 from ..support.waiting import until
 from ..support.ways import quart_app
 
 #: In each request for a page of the stream: how many entries it may have.
 _PAGE: Final = b"COUNT\r\n$3\r\n251\r\n"
-
-
-@pytest.fixture
-def nodes(nursery: trio.Nursery, redis: RedisServer) -> Nodes:
-    return Nodes(nursery, redis)
-
-
-async def come_back(nursery: trio.Nursery, app: App, last_event_id: str) -> EventStream:
-    """Request the stream as one who has seen an event; what was missed may come later."""
-    headers = [("last-event-id", last_event_id)]
-    return await open_event_stream(nursery, app, headers=headers)
 
 
 async def come_back_until_served(
@@ -52,18 +42,10 @@ def has_begun(stream: EventStream) -> bool:
     return stream.complete or b"data" in stream.raw_bytes
 
 
-async def data_of(stream: EventStream, count: int) -> list[str]:
-    return [event.data for event in await take(stream, count)]
-
-
-def texts(first: int, last: int) -> list[str]:
-    return [str(number) for number in range(first, last + 1)]
-
-
 async def publish(node: Node, count: int) -> list[str]:
     """Publish the numbers from 1 on; return their ids, from that of 1 on."""
     first = await node.publish("1")
-    node.broadcast(*texts(2, count - 1))
+    node.broadcast(*numbers(2, count - 1))
     last = await node.publish(str(count))
     return [*first, *last]
 
@@ -98,7 +80,7 @@ async def test_what_a_node_does_not_have_comes_out_of_redis_page_by_page(
     for lives, node in enumerate((here, later), 1):
         await until_at(node, last)
         stream = await come_back(nursery, door(node.broadcaster), first)
-        assert await data_of(stream, count - 1) == texts(2, count)
+        assert await take_data(stream, count - 1) == numbers(2, count)
         (last,) = await here.publish("live")
         events = await take(stream, lives)
         assert [event.data for event in events] == ["live"] * lives
@@ -124,9 +106,9 @@ async def test_topics_are_chosen_from_what_was_missed_as_from_what_comes(
     wanted = [text for number in range(10) for text in (f"{number} a", f"{number}")]
     streams = [await come_back(nursery, app, first) for _ in range(2)]
     streams.append(await come_back(nursery, sse_app(there.broadcaster), first))
-    assert await data_of(streams[0], 21) == [*wanted, "last"]
-    assert await data_of(streams[1], 21) == [*wanted, "last"]
-    assert await data_of(streams[2], 11) == [*texts(0, 9), "last"]
+    assert await take_data(streams[0], 21) == [*wanted, "last"]
+    assert await take_data(streams[1], 21) == [*wanted, "last"]
+    assert await take_data(streams[2], 11) == [*numbers(0, 9), "last"]
 
 
 async def test_a_node_that_is_behind_the_client_waits_until_it_is_not(
@@ -186,7 +168,7 @@ async def test_an_id_that_does_not_tell_what_was_missed_is_answered_with_a_reset
     nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
     node = await nodes.start(history_size=2)
-    ids = await node.publish(*texts(1, 9))
+    ids = await node.publish(*numbers(1, 9))
     await until_at(node, ids[-1])
     nodes.ask("XTRIM", "MAXLEN", 8)
     nodes.ask("XDEL", ids[4])
@@ -233,7 +215,7 @@ async def test_who_came_before_the_first_event_may_come_back_to_any_node(
     later = await nodes.start(history_size=2)
     for node in (here, later):
         stream = await come_back(nursery, door(node.broadcaster), "0-0")
-        assert await data_of(stream, 30) == texts(1, 30)
+        assert await take_data(stream, 30) == numbers(1, 30)
 
 
 async def test_redis_keeps_as_many_events_as_was_asked_for(nodes: Nodes) -> None:
@@ -243,10 +225,9 @@ async def test_redis_keeps_as_many_events_as_was_asked_for(nodes: Nodes) -> None
 
 
 async def test_what_was_trimmed_while_it_was_read_is_a_gap_and_none_of_it_is_sent(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, history_size=2)
+    async with nodes.over_line(history_size=2) as (line, node):
         first, last = await publish(node, 600)
         await until_at(node, last)
         hold = line.hold(replies_to=b"XRANGE")
@@ -262,14 +243,12 @@ async def test_what_was_trimmed_while_it_was_read_is_a_gap_and_none_of_it_is_sen
         await until(lambda: len(streams) == 1)
         assert [event.event for event in await take(streams[0], 1)] == [RESET_EVENT]
         assert b"tick" not in streams[0].raw_bytes
-        await node.end()
 
 
 async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_back_later(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, history_size=2, timeout=0.2)
+    async with nodes.over_line(history_size=2, timeout=0.2) as (line, node):
         ids = await node.publish("1", "2", "3", "4")
         await until(lambda: node.relay.statistics().received == 4)
         line.refuses = True
@@ -278,7 +257,7 @@ async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_bac
         live = await open_event_stream(nursery, door(node.broadcaster))
         await until(lambda: live.raw_bytes == f"id: {ids[-1]}\n\n".encode())
         covered = await come_back(nursery, door(node.broadcaster), ids[1])
-        assert await data_of(covered, 2) == ["3", "4"]
+        assert await take_data(covered, 2) == ["3", "4"]
         later = await come_back(nursery, door(node.broadcaster), ids[0])
         await until(lambda: later.complete)
         # A browser would take any status but 200 for the end.
@@ -286,11 +265,10 @@ async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_bac
         assert later.raw_bytes == b"" or later.raw_bytes.startswith(b"retry: ")
         line.refuses = False
         again = await come_back_until_served(nursery, door(node.broadcaster), ids[0])
-        assert await data_of(again, 3) == ["2", "3", "4"]
+        assert await take_data(again, 3) == ["2", "3", "4"]
         await node.publish("5")
         for stream in (live, covered, again):
-            assert await data_of(stream, 1) == ["5"]
-        await node.end()
+            assert await take_data(stream, 1) == ["5"]
 
 
 async def test_before_the_relay_has_started_clients_wait_and_then_come_back_later(
@@ -311,7 +289,7 @@ async def test_before_the_relay_has_started_clients_wait_and_then_come_back_late
     await nodes.run(patient)
     await until(lambda: patient.broadcaster.client_count == len(streams) == 1)
     await patient.publish("x")
-    assert await data_of(streams[0], 1) == ["x"]
+    assert await take_data(streams[0], 1) == ["x"]
 
 
 async def test_a_permission_that_was_withdrawn_is_no_failure_of_the_clients_request(
@@ -329,14 +307,13 @@ async def test_a_permission_that_was_withdrawn_is_no_failure_of_the_clients_requ
     assert b"tick" not in stream.raw_bytes
     redis.ask("ACL", "SETUSER", user, "+@all")
     stream = await come_back_until_served(nursery, door(node.broadcaster), ids[0])
-    assert await data_of(stream, 2) == ["2", "3"]
+    assert await take_data(stream, 2) == ["2", "3"]
 
 
 async def test_many_who_come_back_from_the_same_place_read_it_once(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, history_size=2)
+    async with nodes.over_line(history_size=2) as (line, node):
         first, last = await publish(node, 300)
         await until_at(node, last)
         hold = line.hold(replies_to=b"XRANGE")
@@ -354,15 +331,13 @@ async def test_many_who_come_back_from_the_same_place_read_it_once(
         # Two pages, by one connection.
         assert (line.accepted - before, line.answered(_PAGE)) == (1, 2)
         for stream in streams:
-            assert await data_of(stream, 299) == texts(2, 300)
-        await node.end()
+            assert await take_data(stream, 299) == numbers(2, 300)
 
 
 async def test_who_comes_back_from_within_what_is_read_for_another_is_no_burden(
-    nodes: Nodes, nursery: trio.Nursery, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery
 ) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, history_size=2)
+    async with nodes.over_line(history_size=2) as (line, node):
         await node.publish("0")
         ids = await publish(node, 300)
         await until_at(node, ids[-1])
@@ -380,10 +355,9 @@ async def test_who_comes_back_from_within_what_is_read_for_another_is_no_burden(
         await until(lambda: node.relay.statistics().recalling == 2)
         hold.release()
         await until(lambda: len(streams) == 2)
-        assert await data_of(streams[ids[0]], 299) == texts(2, 300)
-        assert await data_of(streams[early[0].decode()], 199) == texts(102, 300)
+        assert await take_data(streams[ids[0]], 299) == numbers(2, 300)
+        assert await take_data(streams[early[0].decode()], 199) == numbers(102, 300)
         assert line.answered(_PAGE) == 2
-        await node.end()
 
 
 def second_page_after(nodes: Nodes, first: str) -> bytes:
@@ -393,10 +367,9 @@ def second_page_after(nodes: Nodes, first: str) -> bytes:
 
 
 async def test_what_is_read_for_one_who_has_left_harms_nobody(
-    nodes: Nodes, nursery: trio.Nursery, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery
 ) -> None:
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, history_size=2)
+    async with nodes.over_line(history_size=2) as (line, node):
         ids = await publish(node, 30)
         await until_at(node, ids[-1])
         app = sse_app(node.broadcaster)
@@ -408,18 +381,16 @@ async def test_what_is_read_for_one_who_has_left_harms_nobody(
         assert node.relay.statistics().recalling == 0
         hold.release()
         stream = await come_back(nursery, app, ids[0])
-        assert await data_of(stream, 29) == texts(2, 30)
-        await node.end()
+        assert await take_data(stream, 29) == numbers(2, 30)
 
 
 async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wait(
-    nodes: Nodes, nursery: trio.Nursery, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("trio_sse.redis._replay._MAX_KEPT", 100)
     monkeypatch.setattr("trio_sse.redis._replay._MAX_WANTED", 1)
     monkeypatch.setattr("trio_sse.redis._replay._IDLE", 0.01)
-    async with line_to(redis) as line:
-        node = await nodes.start(line.url, history_size=2)
+    async with nodes.over_line(history_size=2) as (line, node):
         ids = await publish(node, 300)
         await until_at(node, ids[-1])
         hold = line.hold(replies_to=b"XRANGE")
@@ -434,12 +405,11 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
         assert one_more.complete
         hold.release()
         await until(lambda: len(streams) == 1)
-        assert await data_of(streams[0], 299) == texts(2, 300)
+        assert await take_data(streams[0], 299) == numbers(2, 300)
         # Nobody asks, so the connection is given back; the next one opens another.
         await until(lambda: line.connections == 2)
         await come()
-        assert await data_of(streams[1], 299) == texts(2, 300)
-        await node.end()
+        assert await take_data(streams[1], 299) == numbers(2, 300)
 
 
 async def test_a_slow_client_that_was_pruned_gets_exactly_what_it_missed(
@@ -456,7 +426,7 @@ async def test_a_slow_client_that_was_pruned_gets_exactly_what_it_missed(
     seen = [event async for event in stream]
     again = await come_back(nursery, door(there.broadcaster), seen[-1].id if seen else "0-0")
     rest = await take(again, 60 - len(seen))
-    assert [event.data for event in [*seen, *rest]] == texts(1, 60)
+    assert [event.data for event in [*seen, *rest]] == numbers(1, 60)
 
 
 async def test_a_subscriber_inside_the_program_knows_what_its_node_knows(nodes: Nodes) -> None:
@@ -476,7 +446,7 @@ async def test_a_broadcaster_without_a_history_still_takes_clients_back(
     first, last = await publish(node, 30)
     await until_at(node, last)
     stream = await come_back(nursery, door(node.broadcaster), first)
-    assert await data_of(stream, 29) == texts(2, 30)
+    assert await take_data(stream, 29) == numbers(2, 30)
 
 
 async def test_who_comes_back_to_a_closed_broadcaster_is_sent_away(

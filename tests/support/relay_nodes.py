@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, TypeVar, final
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Protocol, TypeVar, final
 
 import trio
 
 from trio_sse import Broadcaster
 from trio_sse.redis import RedisRelay
 
+from .redis_line import Line, line_to
 from .redis_server import RedisServer
 from .waiting import PATIENCE
 
 _Event = TypeVar("_Event")
+
+
+class _WithData(Protocol):
+    @property
+    def data(self) -> str | None: ...
 
 
 @final
@@ -73,6 +81,14 @@ class Nodes:
         await self.run(node)
         return node
 
+    @asynccontextmanager
+    async def over_line(self, **options: Any) -> AsyncGenerator[tuple[Line, Node]]:
+        """Start a node over a line of its own; both end with the block."""
+        async with line_to(self._server) as line:
+            node = await self.start(line.url, **options)
+            yield line, node
+            await node.end()
+
     async def run(self, node: Node) -> None:
         with trio.fail_after(PATIENCE):
             await self._nursery.start(node.run)
@@ -89,3 +105,15 @@ async def take(channel: trio.abc.ReceiveChannel[_Event], count: int) -> list[_Ev
         while len(taken) < count:
             taken.append(await channel.receive())
     return taken
+
+
+async def take_data(channel: trio.abc.ReceiveChannel[_WithData], count: int) -> list[str | None]:
+    return data_of(await take(channel, count))
+
+
+def data_of(events: Iterable[_WithData]) -> list[str | None]:
+    return [event.data for event in events]
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]

@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from ..support.body import Read, read
+from ..support.streams import Read, read
 
 # The examples of WHATWG HTML 9.2.6, "Interpreting an event stream".
 SPEC_EXAMPLES: Final[list[tuple[bytes, list[Read]]]] = [

@@ -1,9 +1,11 @@
-"""What `trio_sse.testing` reads in a body."""
+"""Streams as tests begin them: of a given body, from an id on, stalled."""
 
 from __future__ import annotations
 
 import trio
+from trio.testing import wait_all_tasks_blocked
 
+from trio_sse import Broadcaster
 from trio_sse.testing import EventStream, open_event_stream
 
 from .asgi import App, Message, Receive, Send
@@ -27,3 +29,19 @@ async def read(*chunks: bytes) -> tuple[EventStream, list[Read]]:
     async with trio.open_nursery() as nursery:
         stream = await open_event_stream(nursery, app_sending(*chunks))
     return stream, [(e.event, e.data, e.id, e.retry) async for e in stream]
+
+
+async def come_back(nursery: trio.Nursery, app: App, last_event_id: str) -> EventStream:
+    """Request the stream as one who has seen an event; what was missed may come later."""
+    headers = [("last-event-id", last_event_id)]
+    return await open_event_stream(nursery, app, headers=headers)
+
+
+async def stalled_amid_an_event(
+    nursery: trio.Nursery, broadcaster: Broadcaster, app: App
+) -> EventStream:
+    stream = await open_event_stream(nursery, app)
+    stream.stall()
+    broadcaster.broadcast("x", "under way")
+    await wait_all_tasks_blocked()
+    return stream
