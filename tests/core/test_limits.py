@@ -15,6 +15,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
+from ..support.streams import come_back
 from ..support.ways import quart_app
 
 RETRY = re.compile(rb"retry: (\d+)\n\n")
@@ -72,8 +73,7 @@ async def test_without_one_the_time_is_left_to_the_browser(
 async def test_the_time_comes_before_all_else(nursery: trio.Nursery, door: partial[App]) -> None:
     broadcaster = Broadcaster(strict=False, reconnection_time=(2, 2))
     broadcaster.broadcast("tick", "a")
-    headers = [("last-event-id", "?")]
-    stream = await open_event_stream(nursery, door(broadcaster), headers=headers)
+    stream = await come_back(nursery, door(broadcaster), "?")
     blocks = stream.raw_bytes.split(b"\n\n")
     assert blocks[0] == b"retry: 2000"
     assert blocks[1].startswith(b"event: stream-reset\n")
@@ -153,8 +153,7 @@ async def test_a_stream_of_age_gets_what_is_queued_and_its_browser_resumes(
     assert [event.data for event in events] == sent
     assert stream.complete
     broadcaster.broadcast("tick", "after")
-    headers = [("last-event-id", events[-1].id)]
-    again = await open_event_stream(nursery, app, headers=headers)
+    again = await come_back(nursery, app, events[-1].id)
     assert (await again.receive()).data == "after"
     again.disconnect()
 
@@ -280,7 +279,7 @@ async def test_a_final_disconnect_lets_the_browser_stop_for_good(
     assert [event async for event in stream] == []
     assert stream.complete
     assert stream.raw_bytes.endswith(b"retry: 1000\n\nid: end\n\n")
-    answer = await open_event_stream(nursery, app, headers=[("last-event-id", "end")])
+    answer = await come_back(nursery, app, "end")
     assert (answer.status, answer.raw_bytes, answer.complete) == (204, b"", True)
     assert not await is_turned_away(nursery, app)
 

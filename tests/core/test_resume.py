@@ -17,6 +17,8 @@ from trio_sse._core.history import History
 from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.doors import Door
+from ..support.events import told
+from ..support.streams import come_back
 from ..support.thorough import THOROUGH
 
 ID = re.compile(r"[0-9a-f]{12}-\d+")
@@ -45,10 +47,6 @@ async def read_all(
 ) -> list[httpx_sse.ServerSentEvent]:
     broadcaster.close()
     return [event async for event in stream]
-
-
-def told(events: list[httpx_sse.ServerSentEvent]) -> list[tuple[str, str]]:
-    return [(event.event, event.data) for event in events]
 
 
 async def test_every_event_has_an_id_of_the_epoch_and_its_number(broadcaster: Broadcaster) -> None:
@@ -106,7 +104,7 @@ async def test_a_client_that_comes_before_the_first_event_can_come_back(
     where = stream.raw_bytes.decode().removeprefix("id: ").strip()
     stream.disconnect()
     broadcast(broadcaster, "a", "b")
-    again = await open_event_stream(nursery, door(broadcaster), headers=[("last-event-id", where)])
+    again = await come_back(nursery, door(broadcaster), where)
     assert told(await read_all(again, broadcaster)) == [("tick", "a"), ("tick", "b")]
 
 
@@ -115,8 +113,7 @@ async def test_who_comes_back_gets_exactly_what_it_missed_then_what_comes(
     nursery: trio.Nursery, door: Door, broadcaster: Broadcaster, seen: int
 ) -> None:
     ids = await ids_of(broadcaster, "1", "2", "3", "4", "5")
-    headers = [("last-event-id", ids[seen - 1])]
-    stream = await open_event_stream(nursery, door(broadcaster), headers=headers)
+    stream = await come_back(nursery, door(broadcaster), ids[seen - 1])
     broadcast(broadcaster, "6")
     events = await read_all(stream, broadcaster)
     assert told(events) == [("tick", str(number)) for number in range(seen + 1, 7)]
@@ -130,7 +127,7 @@ async def test_a_replay_may_be_longer_than_the_buffer(nursery: trio.Nursery, doo
     first, *_ = await ids_of(broadcaster, "first")
     expected = [f"{number} {'x' * 100}" for number in range(1500)]
     broadcast(broadcaster, *expected)
-    stream = await open_event_stream(nursery, door(broadcaster), headers=[("last-event-id", first)])
+    stream = await come_back(nursery, door(broadcaster), first)
     broadcast(broadcaster, "live")
     events = await read_all(stream, broadcaster)
     assert [event.data for event in events] == [*expected, "live"]
@@ -161,8 +158,7 @@ async def test_an_id_that_does_not_tell_what_was_missed_is_answered_with_a_reset
     old, *_, last = await ids_of(broadcaster, *"abcdef")
     epoch = last.partition("-")[0]
     sent = last_event_id.format(old=old, epoch=epoch).encode("utf-8", "surrogatepass")
-    headers = [("last-event-id", sent.decode("latin-1"))]
-    stream = await open_event_stream(nursery, door(broadcaster), headers=headers)
+    stream = await come_back(nursery, door(broadcaster), sent.decode("latin-1"))
     (event,) = await read_all(stream, broadcaster)
     assert event.event == RESET_EVENT
     assert reason in event.data
@@ -178,8 +174,7 @@ async def test_the_id_may_come_in_the_query_for_those_who_cannot_set_headers(
     ids = await ids_of(broadcaster, "a", "b", "c")
     path = f"/events?x=%ff&lastEventId={ids[0]}&lastEventId={ids[2]}"
     stream = await open_event_stream(nursery, door(broadcaster), path)
-    headers = [("last-event-id", ids[1])]
-    other = await open_event_stream(nursery, door(broadcaster), path, headers=headers)
+    other = await come_back(nursery, door(broadcaster), ids[1], path)
     assert told(await read_all(stream, broadcaster)) == [("tick", "b"), ("tick", "c")]
     assert told(await read_all(other, broadcaster)) == [("tick", "c")]
 
@@ -197,8 +192,7 @@ async def test_without_history_there_are_no_ids_and_the_header_is_ignored(
     nursery: trio.Nursery, door: Door
 ) -> None:
     broadcaster = Broadcaster(strict=False, history_size=0)
-    headers = [("last-event-id", "0123456789ab-1")]
-    stream = await open_event_stream(nursery, door(broadcaster), headers=headers)
+    stream = await come_back(nursery, door(broadcaster), "0123456789ab-1")
     broadcast(broadcaster, "a")
     assert told(await read_all(stream, broadcaster)) == [("tick", "a")]
     assert b"id:" not in stream.raw_bytes
@@ -271,9 +265,7 @@ async def test_a_pruned_client_that_comes_back_gets_exactly_what_it_missed(
     assert broadcaster.statistics().clients_pruned == 1
     stream.resume()
     seen = [event async for event in stream]
-    again = await open_event_stream(
-        nursery, door(broadcaster), headers=[("last-event-id", seen[-1].id)]
-    )
+    again = await come_back(nursery, door(broadcaster), seen[-1].id)
     events = [*seen, *await read_all(again, broadcaster)]
     assert [event.data for event in events] == sent * 2
 
@@ -288,8 +280,7 @@ async def test_many_who_come_back_get_what_they_missed_while_history_moves_on(
         ids += await ids_of(broadcaster, str(number))
         if number % 37 == 0:
             for missed in range(1, min(number, 200), 31):
-                headers = [("last-event-id", ids[number - missed])]
-                stream = await open_event_stream(nursery, app, headers=headers)
+                stream = await come_back(nursery, app, ids[number - missed])
                 data = [(await stream.receive()).data for _ in range(missed)]
                 assert data == [str(n) for n in range(number - missed + 1, number + 1)]
                 stream.disconnect()

@@ -12,6 +12,7 @@ from trio_sse.testing import open_event_stream
 
 from ..support.doors import Door
 from ..support.fake_door import FakeDoor, behind, direct, run
+from ..support.streams import come_back
 
 
 @pytest.fixture
@@ -276,10 +277,9 @@ async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buff
     held = FakeDoor(writer)
     async with trio.open_nursery() as nursery:
         await nursery.start(run, writer)
-        headers = [("last-event-id", str(first))]
         app = behind(held, door(broadcaster))
         held.fill()
-        stream = await open_event_stream(nursery, app, headers=headers)
+        stream = await come_back(nursery, app, str(first))
         monkeypatch.setattr(held, "flush_nowait", flush_nowait)
         for n in range(8):
             broadcaster.broadcast("x", str(n))

@@ -19,9 +19,10 @@ from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
 from trio_sse.redis import RefusedError
 from trio_sse.testing import EventStream, open_event_stream
 
+from ..support.events import data_of, numbers, take, take_data
 from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server
-from ..support.relay_nodes import Node, Nodes, data_of, numbers, take, take_data
+from ..support.relay_nodes import Node, Nodes
 from ..support.streams import come_back
 from ..support.waiting import until
 

@@ -10,20 +10,17 @@ import attrs
 import pytest
 import trio
 
-from trio_sse import Broadcaster, ServerSentEvent
+from trio_sse import Broadcaster
 from trio_sse import redis as redis_module
 from trio_sse.redis import RedisRelay, RefusedError
 from trio_sse.testing import open_event_stream
 
 from ..support.doors import Door
+from ..support.events import take, take_data, told
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer, server_binary
-from ..support.relay_nodes import Node, Nodes, take, take_data
+from ..support.relay_nodes import Node, Nodes
 from ..support.waiting import until
-
-
-def told(events: list[ServerSentEvent]) -> list[tuple[str, str | None]]:
-    return [(event.event, event.data) for event in events]
 
 
 @pytest.mark.parametrize("where", ["CI", "TRIO_SSE_REQUIRE_REDIS", None])

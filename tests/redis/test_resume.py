@@ -15,9 +15,10 @@ from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.asgi import App
 from ..support.doors import Door
+from ..support.events import numbers, take, take_data
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer
-from ..support.relay_nodes import Node, Nodes, numbers, take, take_data
+from ..support.relay_nodes import Node, Nodes
 from ..support.streams import come_back
 from ..support.thorough import THOROUGH
 from ..support.waiting import until
@@ -36,6 +37,17 @@ async def come_back_until_served(
         await until(partial(has_begun, stream))
         if not stream.complete:
             return stream
+
+
+def come_back_soon(nursery: trio.Nursery, app: App, last_event_id: str) -> list[EventStream]:
+    """Request the stream meanwhile: it is in the list once its response has begun."""
+    streams: list[EventStream] = []
+
+    async def come() -> None:
+        streams.append(await come_back(nursery, app, last_event_id))
+
+    nursery.start_soon(come)
+    return streams
 
 
 def has_begun(stream: EventStream) -> bool:
@@ -119,12 +131,7 @@ async def test_a_node_that_is_behind_the_client_waits_until_it_is_not(
         hold = line.hold(replies_to=b"XREAD")
         ids = await ahead.publish("1", "2", "3")
         await hold.caught.wait()
-        streams: list[EventStream] = []
-
-        async def come(seen: str) -> None:
-            streams.append(await come_back(nursery, door(behind.broadcaster), seen))
-
-        nursery.start_soon(come, ids[1])
+        streams = come_back_soon(nursery, door(behind.broadcaster), ids[1])
         await until(lambda: behind.relay.statistics().recalling == 1)
         await until(lambda: line.answered(_PAGE) == 1)
         await wait_all_tasks_blocked(0.01)
@@ -231,12 +238,7 @@ async def test_what_was_trimmed_while_it_was_read_is_a_gap_and_none_of_it_is_sen
         first, last = await publish(node, 600)
         await until_at(node, last)
         hold = line.hold(replies_to=b"XRANGE")
-        streams: list[EventStream] = []
-
-        async def come() -> None:
-            streams.append(await come_back(nursery, door(node.broadcaster), first))
-
-        nursery.start_soon(come)
+        streams = come_back_soon(nursery, door(node.broadcaster), first)
         await hold.caught.wait()
         nodes.ask("XTRIM", "MAXLEN", 100)
         hold.release()
@@ -317,20 +319,15 @@ async def test_many_who_come_back_from_the_same_place_read_it_once(
         first, last = await publish(node, 300)
         await until_at(node, last)
         hold = line.hold(replies_to=b"XRANGE")
-        streams: list[EventStream] = []
-
-        async def come() -> None:
-            streams.append(await come_back(nursery, door(node.broadcaster), first))
-
         before = line.accepted
-        for _ in range(10):
-            nursery.start_soon(come)
+        app = door(node.broadcaster)
+        waiting = [come_back_soon(nursery, app, first) for _ in range(10)]
         await until(lambda: node.relay.statistics().recalling == 10)
         hold.release()
-        await until(lambda: node.broadcaster.client_count == 10)
+        await until(lambda: node.broadcaster.client_count == 10 and all(waiting))
         # Two pages, by one connection.
         assert (line.accepted - before, line.answered(_PAGE)) == (1, 2)
-        for stream in streams:
+        for (stream,) in waiting:
             assert await take_data(stream, 299) == numbers(2, 300)
 
 
@@ -341,22 +338,17 @@ async def test_who_comes_back_from_within_what_is_read_for_another_is_no_burden(
         await node.publish("0")
         ids = await publish(node, 300)
         await until_at(node, ids[-1])
-        (early,) = nodes.ask("XRANGE", ids[0], "+", "COUNT", 101)[100:]
+        ((early, _),) = nodes.ask("XRANGE", ids[0], "+", "COUNT", 101)[100:]
         hold = line.hold(replies_to=second_page_after(nodes, ids[0]))
-        streams: dict[str, EventStream] = {}
-
-        async def come(last_event_id: str) -> None:
-            app = sse_app(node.broadcaster)
-            streams[last_event_id] = await come_back(nursery, app, last_event_id)
-
-        nursery.start_soon(come, ids[0])
+        app = sse_app(node.broadcaster)
+        first = come_back_soon(nursery, app, ids[0])
         await hold.caught.wait()
-        nursery.start_soon(come, early[0].decode())
+        second = come_back_soon(nursery, app, early.decode())
         await until(lambda: node.relay.statistics().recalling == 2)
         hold.release()
-        await until(lambda: len(streams) == 2)
-        assert await take_data(streams[ids[0]], 299) == numbers(2, 300)
-        assert await take_data(streams[early[0].decode()], 199) == numbers(102, 300)
+        await until(lambda: len(first) == len(second) == 1)
+        assert await take_data(first[0], 299) == numbers(2, 300)
+        assert await take_data(second[0], 199) == numbers(102, 300)
         assert line.answered(_PAGE) == 2
 
 
@@ -394,12 +386,7 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
         ids = await publish(node, 300)
         await until_at(node, ids[-1])
         hold = line.hold(replies_to=b"XRANGE")
-        streams: list[EventStream] = []
-
-        async def come() -> None:
-            streams.append(await come_back(nursery, sse_app(node.broadcaster), ids[0]))
-
-        nursery.start_soon(come)
+        streams = come_back_soon(nursery, sse_app(node.broadcaster), ids[0])
         await hold.caught.wait()
         one_more = await come_back(nursery, sse_app(node.broadcaster), "1-1")
         assert one_more.complete
@@ -408,8 +395,8 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
         assert await take_data(streams[0], 299) == numbers(2, 300)
         # Nobody asks, so the connection is given back; the next one opens another.
         await until(lambda: line.connections == 2)
-        await come()
-        assert await take_data(streams[1], 299) == numbers(2, 300)
+        again = await come_back(nursery, sse_app(node.broadcaster), ids[0])
+        assert await take_data(again, 299) == numbers(2, 300)
 
 
 async def test_a_slow_client_that_was_pruned_gets_exactly_what_it_missed(

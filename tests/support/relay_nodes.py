@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Any, Protocol, TypeVar, final
+from typing import Any, final
 
 import trio
 
@@ -15,13 +15,6 @@ from trio_sse.redis import RedisRelay
 from .redis_line import Line, line_to
 from .redis_server import RedisServer
 from .waiting import PATIENCE
-
-_Event = TypeVar("_Event")
-
-
-class _WithData(Protocol):
-    @property
-    def data(self) -> str | None: ...
 
 
 @final
@@ -96,24 +89,3 @@ class Nodes:
     def ask(self, command: str, *arguments: str | int | bytes) -> Any:
         """Send a command about the stream, past all that is tested."""
         return self._server.ask(*command.split(), self.stream, *arguments)
-
-
-async def take(channel: trio.abc.ReceiveChannel[_Event], count: int) -> list[_Event]:
-    """Receive so many events."""
-    taken: list[_Event] = []
-    with trio.fail_after(PATIENCE):
-        while len(taken) < count:
-            taken.append(await channel.receive())
-    return taken
-
-
-async def take_data(channel: trio.abc.ReceiveChannel[_WithData], count: int) -> list[str | None]:
-    return data_of(await take(channel, count))
-
-
-def data_of(events: Iterable[_WithData]) -> list[str | None]:
-    return [event.data for event in events]
-
-
-def numbers(first: int, last: int) -> list[str]:
-    return [str(number) for number in range(first, last + 1)]

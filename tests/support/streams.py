@@ -31,10 +31,12 @@ async def read(*chunks: bytes) -> tuple[EventStream, list[Read]]:
     return stream, [(e.event, e.data, e.id, e.retry) async for e in stream]
 
 
-async def come_back(nursery: trio.Nursery, app: App, last_event_id: str) -> EventStream:
+async def come_back(
+    nursery: trio.Nursery, app: App, last_event_id: str, path: str = "/events"
+) -> EventStream:
     """Request the stream as one who has seen an event; what was missed may come later."""
     headers = [("last-event-id", last_event_id)]
-    return await open_event_stream(nursery, app, headers=headers)
+    return await open_event_stream(nursery, app, path, headers=headers)
 
 
 async def stalled_amid_an_event(

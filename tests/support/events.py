@@ -1,0 +1,46 @@
+"""Events that were taken from a stream or a subscription, and what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+import trio
+
+from .waiting import PATIENCE
+
+_T = TypeVar("_T")
+
+
+class _Event(Protocol):
+    """One of ours, or one that a client has read."""
+
+    @property
+    def event(self) -> str: ...
+    @property
+    def data(self) -> str | None: ...
+
+
+async def take(channel: trio.abc.ReceiveChannel[_T], count: int) -> list[_T]:
+    """Receive so many events."""
+    taken: list[_T] = []
+    with trio.fail_after(PATIENCE):
+        while len(taken) < count:
+            taken.append(await channel.receive())
+    return taken
+
+
+async def take_data(channel: trio.abc.ReceiveChannel[_Event], count: int) -> list[str | None]:
+    return data_of(await take(channel, count))
+
+
+def data_of(events: Iterable[_Event]) -> list[str | None]:
+    return [event.data for event in events]
+
+
+def told(events: Iterable[_Event]) -> list[tuple[str, str | None]]:
+    return [(event.event, event.data) for event in events]
+
+
+def numbers(first: int, last: int) -> list[str]:
+    return [str(number) for number in range(first, last + 1)]
