@@ -37,7 +37,7 @@ def small() -> Iterator[None]:
     """Let things happen amid the writer's rounds, and few events be enough for all there is."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trio_sse._delivery.writer._TURN", 1)
-        patch.setattr("trio_sse._core.ring._BLOCK", 2)
+        patch.setattr("trio_sse._core.history._BLOCK", 2)
         yield
 
 

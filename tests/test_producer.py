@@ -13,7 +13,7 @@ from quart_trio import QuartTrio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import ServerSentEvent, producer_app
-from trio_sse._delivery.active_streams import Carried
+from trio_sse._delivery.active_streams import EXTENSION, ActiveStreams
 from trio_sse._delivery.writer import Writer
 from trio_sse.quart import producer_response
 from trio_sse.testing import EventStream, open_event_stream
@@ -166,17 +166,16 @@ async def test_a_server_that_shuts_down_ends_the_stream_cleanly_and_the_producer
     way: Callable[..., App], nursery: trio.Nursery
 ) -> None:
     job = Job(3)
-    carried = Carried()
+    streams = ActiveStreams()
     app = way(job.run())
 
     async def served(scope: Message, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {}
-        carried.offer(scope)
+        scope["extensions"] = {EXTENSION: streams}
         await app(scope, receive, send)
 
     stream = await open_event_stream(nursery, served)
     await wait_all_tasks_blocked()
-    await carried.aclose()
+    await streams.aclose()
     await wait_all_tasks_blocked()
     assert (stream.raw_bytes, stream.complete, job.left) == (wire(3), True, True)
     refused = await open_event_stream(nursery, served)
@@ -233,7 +232,7 @@ def test_an_interval_that_is_no_time_is_refused(interval: object) -> None:
 async def test_a_server_that_shuts_down_while_a_producer_begins_ends_the_stream(
     way: Callable[..., App], nursery: trio.Nursery
 ) -> None:
-    carried = Carried()
+    streams = ActiveStreams()
     begins = trio.Event()
     job = Job(3)
 
@@ -246,13 +245,12 @@ async def test_a_server_that_shuts_down_while_a_producer_begins_ends_the_stream(
     app = way(slow())
 
     async def served(scope: Message, receive: Receive, send: Send) -> None:
-        scope["extensions"] = {}
-        carried.offer(scope)
+        scope["extensions"] = {EXTENSION: streams}
         await app(scope, receive, send)
 
     nursery.start_soon(open_event_stream, nursery, served)
     await wait_all_tasks_blocked()
-    nursery.start_soon(carried.aclose)
+    nursery.start_soon(streams.aclose)
     await wait_all_tasks_blocked()
     begins.set()
     await wait_all_tasks_blocked()

@@ -2,21 +2,21 @@
 
 # The packages. Each knows only those to its right, and a test holds them to it:
 #
-#   _program → apps → _broadcaster → quart → _http → _delivery → _core
+#   _program → _apps → _broadcaster → quart → _http → _delivery → _core
 #                         hypercorn → _http, _delivery      redis → _core
 #
 # quart, hypercorn, redis and testing need an extra each. They never import each other, and
 # `import trio_sse` imports none of them.
 
-from ._asgi import sse_app as sse_app
+from ._apps import producer_app as producer_app
+from ._apps import sse_app as sse_app
+from ._apps import sse_route as sse_route
 from ._broadcaster import Broadcaster as Broadcaster
-from ._broadcaster import BroadcasterStatistics as BroadcasterStatistics
 from ._core.event import ServerSentEvent as ServerSentEvent
 from ._core.event_types import RESET_EVENT as RESET_EVENT
 from ._core.event_types import RegisteredEvent as RegisteredEvent
+from ._core.hub import BroadcasterStatistics as BroadcasterStatistics
 from ._core.subscription import Subscription as Subscription
-from ._producer import producer_app as producer_app
-from ._route import sse_route as sse_route
 
 # Tracebacks and help() name the public place.
 for _public in (

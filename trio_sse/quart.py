@@ -7,34 +7,39 @@ exactly while its response is sent.
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Any, cast, final
+from typing import TYPE_CHECKING, Any, cast, final
 
 import quart
 import trio
 from quart.wrappers.response import ResponseBody
+from trio.lowlevel import enable_ki_protection
 
-from ._broadcaster import Broadcaster
-from ._core.client import Client
-from ._core.heartbeat import Silence, come_back, retirement
-from ._core.options import check_interval
-from ._core.relay import Recalled
-from ._delivery.active_streams import Carried
+from ._core.client import Opened
+from ._core.feed import Source, open_feed
+from ._core.hub import Hub, hub_of
+from ._core.jitter import expiry, retry_delay
+from ._core.options import StreamOptions, check_interval
+from ._delivery.active_streams import ActiveStream
+from ._delivery.bypass import Bypass
 from ._delivery.chunks import Chunks
-from ._delivery.direct import EXTENSION, PROBE, DirectStream, Door, prove
-from ._http.negotiation import negotiate, read_last_event_id
-from ._producer import Source, produce
+from ._delivery.direct import PROBE, DirectStream
+from ._delivery.heartbeat import HeartbeatTimer
+from ._http.asgi import Request, judge, judge_for, open_stream
+from ._http.negotiation import Answer
 
-#: Enters what a response is about into its stack, and returns the client; `None` if it is over.
-_Enter = Callable[[AsyncExitStack], Awaitable[Client | None]]
+if TYPE_CHECKING:
+    from ._broadcaster import Broadcaster
+
+#: Enters what a response is about into its stack; or returns what is to be sent instead.
+_Enter = Callable[[AsyncExitStack], Awaitable[Opened | Answer]]
 
 
 def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
-    """Return a view function with an endpoint name of its own; `trio_sse.sse_route` is its door."""
+    """Return a view function with an endpoint name of its own, for `trio_sse.sse_route`."""
 
     async def events() -> quart.Response:
         return await broadcaster.stream(quart.request)
@@ -44,19 +49,14 @@ def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
 
 
 def stream_response(
-    broadcaster: Broadcaster,
-    request: quart.Request,
-    recall: Callable[[str | None], Awaitable[Recalled | None]],
-    join: Callable[[Recalled], Client],
-    *,
-    admitted: bool,
-    max_age: float,
+    broadcaster: Broadcaster, request: quart.Request, options: StreamOptions
 ) -> quart.Response:
     """Return the answer to a request: what is broadcast, unless negotiation says otherwise."""
-    enter = partial(_join, broadcaster, partial(recall, _last_event_id(request)), join)
-    silence = Silence(broadcaster.heartbeat_interval, retire_at=retirement(max_age))
-    come_back = broadcaster.draw_come_back()
-    return _respond(request, enter, silence, admitted=admitted, come_back=come_back)
+    hub, asked = hub_of(broadcaster), _read(request)
+    answer = judge_for(hub, options, asked)
+    timer = HeartbeatTimer(hub.heartbeat_interval)
+    timer.expires_at = trio.current_time() + expiry(options.max_age)
+    return _respond(answer, asked, timer, partial(_open, hub, options, asked))
 
 
 def producer_response(
@@ -72,88 +72,64 @@ def producer_response(
     Raises:
         ValueError: If `heartbeat_interval` is not greater than 0.
     """
-    silence = Silence(check_interval(heartbeat_interval))
-    enter = partial(_produce, source)
-    return _respond(request, enter, silence, admitted=True, come_back=come_back())
+    timer = HeartbeatTimer(check_interval(heartbeat_interval))
+    asked = _read(request)
+    answer = judge(asked, admitted=True, retry_delay=retry_delay())
+    return _respond(answer, asked, timer, partial(_produce, source))
+
+
+def _read(request: quart.Request) -> Request:
+    return Request.of(cast("Mapping[str, Any]", request.scope))
 
 
 def _respond(
-    request: quart.Request,
-    enter: _Enter,
-    silence: Silence,
-    *,
-    admitted: bool,
-    come_back: float,
+    answer: Answer, request: Request, timer: HeartbeatTimer, enter: _Enter
 ) -> quart.Response:
-    scope = cast("Mapping[str, Any]", request.scope)
-    answer = negotiate(
-        request.method,
-        request.headers.getlist("accept"),
-        _last_event_id(request),
-        admitted=admitted and not Carried.of(scope).closing,
-        come_back=come_back,
-    )
-    body = _StreamBody(enter, scope, silence) if answer.streams else answer.body or _Nothing()
+    body = _StreamBody(request, timer, enter) if answer.streams else _Whole(answer.body)
     response = quart.Response(body, answer.status, dict(answer.headers))
+    if not answer.headers:  # Quart names a type, even of nothing.
+        del response.headers["content-type"]
     # Quart would cut the stream after RESPONSE_TIMEOUT, 60 seconds by default.
     response.timeout = None
     return response
 
 
-def _last_event_id(request: quart.Request) -> str | None:
-    scope = cast("Mapping[str, Any]", request.scope)
-    return read_last_event_id(scope["headers"], scope["query_string"])
+async def _open(
+    hub: Hub, options: StreamOptions, request: Request, _: AsyncExitStack
+) -> Opened | Answer:
+    return await open_stream(hub, options, request)
 
 
-async def _join(
-    broadcaster: Broadcaster,
-    recall: Callable[[], Awaitable[Recalled | None]],
-    join: Callable[[Recalled], Client],
-    stack: AsyncExitStack,
-) -> Client | None:
-    """Register a client until the stack ends, unless it must come back later."""
-    recalled = await recall()
-    if recalled is None or broadcaster.closed:
-        return None
-    return stack.enter_context(join(recalled))
-
-
-async def _produce(source: Source, stack: AsyncExitStack) -> Client | None:
-    """Let a source produce for a client until the stack ends."""
-    return await stack.enter_async_context(produce(source))
+async def _produce(source: Source, stack: AsyncExitStack) -> Opened:
+    return Opened(await stack.enter_async_context(open_feed(source)))
 
 
 @final
 class _StreamBody(ResponseBody):
     """The body of one response; when the client leaves, Quart cancels the task that reads it."""
 
-    def __init__(
-        self,
-        enter: _Enter,
-        scope: Mapping[str, Any],
-        silence: Silence,
-    ) -> None:
+    def __init__(self, request: Request, timer: HeartbeatTimer, enter: _Enter) -> None:
+        self._request = request
+        self._timer = timer
         self._enter = enter
-        self._silence = silence
-        self._carried = Carried.of(scope)
-        self._door: Door | None = scope.get("extensions", {}).get(EXTENSION)
+        self._bypass: Bypass | None = request.bypass
         self._exit_stack = AsyncExitStack()
-        self._client: Client
+        self._stream: ActiveStream
         self._chunks: Chunks
-        self._opened: trio.Event | None = None
+        #: What goes out next, if that is known already; nothing, if that is the end.
+        self._next: bytes | None = None
+        self._probed = False
         self._ended = False
         self._attention = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         # Here and not in the view: a view's response may never be sent.
-        client = await self._enter(self._exit_stack)
-        if client is None:
-            return _Nothing()
-        self._client = client
-        self._carried.add(client)
-        self._exit_stack.callback(self._carried.discard, client)
-        client.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
-        self._chunks = Chunks(client)
+        opened = await self._enter(self._exit_stack)
+        if isinstance(opened, Answer):
+            return await _Whole(opened.body).__aenter__()
+        self._stream = self._exit_stack.enter_context(ActiveStream(opened, self._request.streams))
+        self._stream.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
+        self._chunks = Chunks(self._stream)
         return self
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -163,14 +139,17 @@ class _StreamBody(ResponseBody):
         if self._ended:
             await trio.lowlevel.checkpoint()
             raise StopAsyncIteration
-        if self._door is not None:
-            if self._opened is None:
-                return await self._probe(self._door)
-            if await prove(self._opened):
-                await self._deliver(self._door)
-                return self._last_words()
-            self._door = None
-        return await self._next()
+        if self._bypass is not None:
+            if not self._probed:
+                return await self._probe(self._bypass)
+            if await self._bypass.wait_open():
+                await self._deliver(self._bypass)
+                return self._epilogue()
+            self._bypass = None
+        self._timer.written_at = trio.current_time()
+        await self._timer.watch(self._take, self._beat, self._stream.client.end)
+        chunk, self._next = self._next, None
+        return self._epilogue() if chunk is None else chunk
 
     async def __aexit__(
         self,
@@ -182,58 +161,63 @@ class _StreamBody(ResponseBody):
         if await self._exit_stack.__aexit__(exc_type, exc, traceback):  # noqa: ASYNC102
             # Ended by force, perhaps amid a send: Quart would add a last chunk, and the client
             # would take a cut event for a clean end.
-            if self._door is None:
+            if self._bypass is None:
                 raise trio.BrokenResourceError("the stream was ended by force")
-            self._door.abort()
+            self._bypass.abort()
 
-    async def _probe(self, door: Door) -> bytes:
+    async def _probe(self, bypass: Bypass) -> bytes:
         await trio.lowlevel.checkpoint()
+        self._probed = True
         first = self._chunks.first() or PROBE
-        self._opened = door.expect(first)
+        bypass.await_echo(first)
         return first
 
-    async def _deliver(self, door: Door) -> None:
+    async def _deliver(self, bypass: Bypass) -> None:
         """Deliver all past Quart, which hears of it when the stream has ended."""
-        self._silence.written_at = trio.current_time()
-        direct = DirectStream(self._client, self._chunks, door, self._silence, self._attend_soon)
+        self._timer.written_at = trio.current_time()
+        client = self._stream.client
+        direct = DirectStream(client, self._chunks, bypass, self._timer, self._attend_soon)
         wait = partial(self._attend, direct)
         try:
-            await self._silence.watch(wait, direct.beat, self._client.leave)
+            await self._timer.watch(wait, direct.beat, client.end)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            door.abort()
+            bypass.abort()
         finally:
             direct.detach()
 
-    async def _next(self) -> bytes:
-        silence = self._silence
-        while True:
-            with trio.move_on_at(min(trio.current_time() + silence.interval, silence.retire_at)):
-                try:
-                    return await anext(self._chunks)
-                except StopAsyncIteration:
-                    return self._last_words()
-            if trio.current_time() < silence.retire_at:
-                return self._client.heartbeat().encode()
-            silence.retire_at = math.inf
-            self._client.leave()
+    async def _take(self) -> None:
+        """Wait for the next chunk; at the end there is none."""
+        if self._next is None:
+            self._next = await anext(self._chunks, None)
+        else:
+            await trio.lowlevel.checkpoint()
 
-    def _last_words(self) -> bytes:
+    def _beat(self) -> float:
+        if not self._chunks.queued:
+            self._next = self._stream.client.heartbeat().encode()
+        return trio.current_time()
+
+    def _epilogue(self) -> bytes:
         self._ended = True
-        if not self._client.last_words:
+        if not self._stream.epilogue:
             raise StopAsyncIteration
-        return self._client.last_words
+        return self._stream.epilogue
 
-    def _attend_soon(self) -> None:
+    def _attend_soon(self, _: DirectStream) -> None:
         self._attention.unpark()
 
+    @enable_ki_protection  # A broadcast must not call between a look and the wait for a call.
     async def _attend(self, direct: DirectStream) -> None:
         while not await direct.attend():
             await self._attention.park()
 
 
 @final
-class _Nothing(ResponseBody, AsyncIterator[bytes]):
-    """The body that ends at once, and has no length: of a HEAD, or after the broadcaster's end."""
+class _Whole(ResponseBody, AsyncIterator[bytes]):
+    """A body that is known whole, of a response that says its length itself, if at all."""
+
+    def __init__(self, body: bytes) -> None:
+        self._chunks = [body] if body else []
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         await trio.lowlevel.checkpoint()
@@ -241,6 +225,8 @@ class _Nothing(ResponseBody, AsyncIterator[bytes]):
 
     async def __anext__(self) -> bytes:
         await trio.lowlevel.checkpoint()
+        if self._chunks:
+            return self._chunks.pop()
         raise StopAsyncIteration
 
     async def __aexit__(

@@ -13,7 +13,9 @@ from trio.testing import (
 )
 
 from trio_sse import Broadcaster, sse_app
-from trio_sse._core.relay import Recalled
+from trio_sse._core.hub import hub_of
+from trio_sse._core.options import StreamOptions
+from trio_sse._core.relay import Replayed
 from trio_sse.testing import open_event_stream
 
 from ..support.doors import Door
@@ -143,6 +145,8 @@ async def test_a_cancelled_aclose_still_cancels() -> None:
 
 async def test_a_cancelled_aclose_does_not_mind_a_response_that_has_not_begun() -> None:
     broadcaster = Broadcaster()
-    with broadcaster.open_stream(Recalled(None)), trio.move_on_after(0) as scope:
+    opened = hub_of(broadcaster).open(StreamOptions(), Replayed(None))
+    with trio.move_on_after(0) as scope:
         await broadcaster.aclose()
+    opened.client.close()
     assert scope.cancelled_caught

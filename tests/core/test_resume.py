@@ -13,7 +13,7 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
-from trio_sse._core.history import History
+from trio_sse._core.history import LocalHistory
 from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.doors import Door
@@ -287,13 +287,11 @@ async def test_many_who_come_back_get_what_they_missed_while_history_moves_on(
 
 
 def test_what_is_kept_for_those_who_come_back_is_bounded() -> None:
-    history = History(128)
+    history = LocalHistory(128)
     tracemalloc.start()
     try:
         for number in range(1000):
-            history.append(
-                ServerSentEvent("tick", f"{number} {'x' * 10_000}", id=history.next_id), None
-            )
+            history.append(ServerSentEvent("tick", f"{number} {'x' * 10_000}"), None)
             if number % 50 == 0:
                 history.wire_from(max(0, number - 100), frozenset())
         held, _ = tracemalloc.get_traced_memory()

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, Subscription, sse_app
-from trio_sse._delivery.shared_queue import Audience
+from trio_sse._delivery.shared_queue import SharedQueue
 
 from ..support.thorough import THOROUGH
 from ..support.ways import WAYS, Connection, Way, see
@@ -192,7 +192,7 @@ async def test_a_shared_queue_is_gone_with_the_last_client_that_asked_for_its_to
 
 def count_audiences() -> int:
     gc.collect()
-    return sum(type(one) is Audience for one in gc.get_objects())
+    return sum(type(one) is SharedQueue for one in gc.get_objects())
 
 
 # Coming back

@@ -8,21 +8,21 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from trio_sse._delivery.socket_writer import Outlet
+from trio_sse._delivery.socket_writer import SocketWriter
 
 TIMEOUT = 1.0
 
 
-def outlet() -> tuple[Outlet, trio.socket.SocketType, trio.socket.SocketType]:
+def outlet() -> tuple[SocketWriter, trio.socket.SocketType, trio.socket.SocketType]:
     """Return an outlet with something unsent, its socket, and the one that does not read."""
     ours, theirs = (trio.socket.from_stdlib_socket(sock) for sock in socket.socketpair())
-    outlet = Outlet(ours, trio.Lock(), TIMEOUT)
+    outlet = SocketWriter(ours, trio.Lock(), TIMEOUT)
     with pytest.raises(trio.WouldBlock):
         outlet.put(b"x" * 10_000_000)
     return outlet, ours, theirs
 
 
-async def flush_in_bits(full: Outlet) -> None:
+async def flush_in_bits(full: SocketWriter) -> None:
     while True:
         with trio.move_on_after(TIMEOUT * 0.4):
             await full.flush()

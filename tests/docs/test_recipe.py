@@ -15,6 +15,7 @@ import pytest
 import trio
 
 from trio_sse import Broadcaster
+from trio_sse._core.hub import hub_of
 from trio_sse.redis import RedisRelay
 
 from ..support.clients import Http2Client
@@ -131,7 +132,8 @@ async def test_the_users_of_the_page_may_do_what_they_must(
         with broadcaster.subscribe() as events:
             event_id = await (serving if name == "sse" else allowed).publish("said", "hello")
             assert (await events.receive()).id == event_id
-        first = await broadcaster.recall(redis.ask("XRANGE", "chat", "-", "+")[0][0].decode())
+        first_id = redis.ask("XRANGE", "chat", "-", "+")[0][0].decode()
+        first = await hub_of(broadcaster).replay(first_id, frozenset())
         assert first is not None
         assert (serving.statistics().sessions_lost, other.closed) == (0, False)
         if name == "sse-reader":

@@ -35,7 +35,7 @@ async def answer(
         await send(HEAD)
         with pytest.raises(trio.ClosedResourceError):
             door.send_nowait(b"too early")
-        door.expect(announced)
+        door.await_echo(announced)
         await send(body(sent))
         await check(door, send)
         await send(body(b"last", last=True))
@@ -118,7 +118,7 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         door = scope["extensions"]["trio_sse.direct"]
         await send(HEAD)
-        door.expect(b"first")
+        door.await_echo(b"first")
         await send(body(b"first"))
         await check(door)
 

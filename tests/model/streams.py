@@ -11,6 +11,8 @@ import attrs
 import trio
 
 from trio_sse import RESET_EVENT
+from trio_sse._core.hub import hub_of
+from trio_sse._core.options import StreamOptions
 
 from .life import END, Life, Memory, Page
 
@@ -76,7 +78,7 @@ class Stream:
     def look(self, *, broadcast: bool = False) -> None:
         """Read on; see whether the client is registered, and whether it may be out again."""
         if not self.left and not self.broadcaster.closed:
-            registered = not self.broadcaster.admits(self, 1)
+            registered = not hub_of(self.broadcaster).admits(StreamOptions(key=self, key_limit=1))
             if registered and self.joined is None:
                 self.joined = self.life.count
             elif not registered and self.joined is not None and self.owed is None:

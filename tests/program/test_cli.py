@@ -20,7 +20,7 @@ import trio.testing
 
 from trio_sse import Broadcaster
 from trio_sse._program.cli import main
-from trio_sse._program.lines import ToRelay
+from trio_sse._program.relayed_lines import ToRelay
 from trio_sse.redis import RedisRelay
 
 from ..support.program import (

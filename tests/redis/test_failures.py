@@ -16,6 +16,7 @@ import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
+from trio_sse._core.hub import hub_of
 from trio_sse.redis import RefusedError
 from trio_sse.testing import EventStream, open_event_stream
 
@@ -357,7 +358,7 @@ async def test_who_was_away_when_its_node_was_told_of_a_gap_is_told_as_well(node
         await other.publish("after")
         line.refuses = False
         await until(lambda: gaps(away) == [1])
-        recalled = await away.broadcaster.recall(last)
+        recalled = await hub_of(away.broadcaster).replay(last, frozenset())
         assert recalled is not None
         with away.broadcaster.subscribe(last_event_id=recalled.last_event_id) as client:
             assert (await client.receive()).event == RESET_EVENT

@@ -4,26 +4,45 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import final
+from typing import cast, final
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse._delivery.direct import EXTENSION
+from trio_sse._delivery.bypass import EXTENSION, Bypass, ChunkedCoding
+from trio_sse._delivery.socket_writer import SocketWriter
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .asgi import App, Message, Receive, Send
 
 
+class _AsItIs:
+    """A coding that changes nothing, so that what goes through is easy to read."""
+
+    def frame(self, chunk: bytes) -> bytes:
+        return chunk
+
+
+class _Opening:
+    """What opens the door: the announced bytes come by."""
+
+    def __init__(self, bypass: Bypass) -> None:
+        self._bypass = bypass
+        self.announced = b""
+
+    def set(self) -> None:
+        self._bypass.observe(self.announced)
+
+
 @final
 class FakeDoor:
-    """A server's door: what goes through is kept, and the test says when the socket is full."""
+    """A bypass whose socket is kept by the test: what goes through, and when it is full."""
 
     def __init__(self, writer: Writer) -> None:
-        self.writer = writer
-        self.opened = trio.Event()
-        self.expected: bytes | None = None
+        socket_writer, coding = cast("SocketWriter", self), cast("ChunkedCoding", _AsItIs())
+        self.bypass = Bypass(socket_writer, coding, writer, self._abort)
+        self.opened = _Opening(self.bypass)
         self.chunks: list[bytes] = []
         self.room = trio.Event()
         self.room.set()
@@ -38,14 +57,9 @@ class FakeDoor:
         """Let the socket be full from now on."""
         self.room = trio.Event()
 
-    def expect(self, first: bytes) -> trio.Event:
-        self.expected = first
-        return self.opened
-
-    def send_nowait(self, chunk: bytes) -> None:
+    def put(self, chunk: bytes) -> None:
         if self.broken:
             raise trio.BrokenResourceError
-        assert self.opened.is_set()
         self.chunks.append(chunk)
         self.flush_nowait()
 
@@ -58,7 +72,7 @@ class FakeDoor:
         if self.broken:
             raise trio.BrokenResourceError
 
-    def abort(self) -> None:
+    def _abort(self) -> None:
         self.aborted = True
 
 
@@ -68,10 +82,12 @@ def behind(door: FakeDoor, app: App, *, opens: bool = True) -> App:
     async def with_door(scope: Message, receive: Receive, send: Send) -> None:
         async def watched_send(message: Message) -> None:
             await send(message)
-            if opens and message.get("body") == door.expected != b"":
-                door.opened.set()
+            if message["type"] == "http.response.body":
+                door.opened.announced = door.opened.announced or message["body"]
+                if opens:
+                    door.bypass.observe(message["body"])
 
-        await app({**scope, "extensions": {EXTENSION: door}}, receive, watched_send)
+        await app({**scope, "extensions": {EXTENSION: door.bypass}}, receive, watched_send)
 
     return with_door
 

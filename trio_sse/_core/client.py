@@ -1,26 +1,29 @@
-"""One client: a subscription, and what its broadcaster and its delivery may do to it.
+"""One client: a bounded memory channel, whose it is, and what it was told.
 
-It has both ends of its memory channel. Who else listens, and how the events travel on, it knows
-only by the roles that are described here.
+It has both ends of the channel, and is the only module that touches them. What moves the events on,
+and the response that carries them, it knows only by the roles that are described here: a `Waker`
+moves what is queued past the client's own task, a `Response` is what a browser gets.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Hashable, Iterable
-from typing import Protocol, final
+from collections.abc import Hashable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from .event import ServerSentEvent
-from .heartbeat import HEARTBEAT
-from .subscription import Subscription
+
+if TYPE_CHECKING:
+    from .registry import Registry
+
+HEARTBEAT: Final = ServerSentEvent(data=None, comment="heartbeat")
 
 
 class Recipient(Protocol):
-    """One to whom a broadcaster sends."""
+    """One to whom a hub sends: a client, or a queue that several clients share."""
 
     @property
     def topics(self) -> frozenset[str]:
@@ -29,36 +32,6 @@ class Recipient(Protocol):
 
     def offer(self, event: ServerSentEvent) -> Client | None:
         """Queue an event; if there is no room for it, return the client that is behind."""
-        ...
-
-
-class Registry(Protocol):
-    """Where a client is registered."""
-
-    @property
-    def position(self) -> int:
-        """How many events were broadcast."""
-        ...
-
-    @property
-    def last_id(self) -> str | None:
-        """The id of the last of them, if it has one."""
-        ...
-
-    def position_of(self, topics: frozenset[str]) -> int:
-        """Return how many had been broadcast with the last that clients of these topics got."""
-        ...
-
-    def release(self, client: Client) -> None:
-        """Send nothing more to a client."""
-        ...
-
-    def enlist(self, recipient: Recipient) -> None:
-        """Send events to a recipient from now on."""
-        ...
-
-    def dismiss(self, recipient: Recipient) -> None:
-        """Send no more events to a recipient."""
         ...
 
 
@@ -82,77 +55,89 @@ class Waker(Protocol):
         ...
 
 
+class Response(Protocol):
+    """What brings a client's events to its browser. None of this waits."""
+
+    def drain(self) -> None:
+        """The client was pruned: what is queued has as long as the server allows."""
+        ...
+
+    def cancel(self, reason: str) -> None:
+        """Send no more of what is queued; end between two events."""
+        ...
+
+
 @final
-class Client(Subscription):
-    """A subscription, and what its broadcaster and its delivery may do to it."""
+class Client:
+    """A bounded queue of events, and who reads it.
+
+    Args:
+        registry: Where it is to be registered.
+        buffer_size: How many events may wait in its channel.
+        topics: What it gets, besides the events without a topic.
+        key: Whose it is, for limits and to be disconnected by.
+        behind: How many events of others follow the last one that it knows or will be told.
+        ends_on_gap: Whether it must come back if events were lost.
+    """
 
     __slots__ = (
-        "_on_close",
+        "_awaited",
+        "_backlog",
+        "_channel",
+        "_given",
         "_send",
+        "_taken",
+        "_told",
         "buffer_size",
-        "cancel_scope",
-        "drain_timeout",
         "ended",
+        "ends_on_gap",
+        "final",
         "key",
-        "last_words",
-        "past",
-        "position",
+        "pruned",
         "registry",
-        "renews",
+        "response",
         "topics",
         "waker",
     )
 
     def __init__(
         self,
-        buffer_size: int,
         registry: Registry,
-        on_close: Callable[[Client], None],
-        backlog: Iterable[ServerSentEvent],
-        topics: frozenset[str],
-        key: Hashable,
+        buffer_size: int,
+        *,
+        topics: frozenset[str] = frozenset(),
+        key: Hashable = None,
+        behind: int = 0,
+        ends_on_gap: bool = False,
     ) -> None:
-        self._send, channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
-        self.buffer_size = buffer_size
+        self._send, self._channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
         self.registry = registry
-        #: Whether nothing will be queued any more.
-        self.ended = False
+        self.buffer_size = buffer_size
+        self.topics = topics
+        self.key = key
+        self.ends_on_gap = ends_on_gap
+        #: What goes before all that is in the channel, however much it is; the first is last.
+        self._backlog: list[ServerSentEvent] = []
+        #: How many events were ever put in here, and taken.
+        self._given = self._taken = 0
+        self._awaited: list[tuple[int, trio.Event]] = []
+        #: How many events had been broadcast when it was last told an id, but for events' own.
+        self._told = registry.position - behind
+        #: Whether nothing will be queued any more, and whether that is since it was full.
+        self.ended = self.pruned = False
+        #: Whether whoever reads it shall not come back.
+        self.final = False
         #: Set while the client is written to directly.
         self.waker: Waker | None = None
-        #: Ends the response by force; who delivers sets it.
-        self.cancel_scope: trio.CancelScope | None = None
-        #: Seconds that the response may go on once it was pruned.
-        self.drain_timeout = math.inf
-        #: What it gets, besides the events without a topic.
-        self.topics = topics
-        #: How many events had been broadcast when it was last told an id, but for events' own.
-        self.position = registry.position
-        #: Whose client it is, for limits and to be disconnected by.
-        self.key = key
-        #: What goes before all events, encoded, however much it is; the first is last.
-        self.past: list[bytes] = []
-        #: Whether it must come back if events were lost, for it has begun with a snapshot.
-        self.renews = False
-        #: Blocks for the very end of the response, whoever ends it.
-        self.last_words = b""
-        self._on_close = on_close
-        super().__init__(channel, backlog)
+        #: Set while a response carries its events.
+        self.response: Response | None = None
 
-    @enable_ki_protection
-    def close(self) -> None:
-        """See `Subscription.close`."""
-        super().close()
-        self.past.clear()
-        self.leave()
-        self._on_close(self)
+    # What its hub does.
 
-    @enable_ki_protection
-    def leave(self) -> None:
-        """Get no more broadcasts, and end."""
-        if self.waker is not None:
-            self.waker.reclaim()
-        self.registry.release(self)
-        self.end()
+    def put_first(self, events: Sequence[ServerSentEvent]) -> None:
+        """Let these go before all others."""
+        self._backlog = [*events][::-1]
+        self._given += len(events)
 
     def offer(self, event: ServerSentEvent) -> Client | None:
         """See `Recipient.offer`."""
@@ -167,44 +152,120 @@ class Client(Subscription):
             self.waker.notify()
         return None
 
-    def end(self, *, pruned: bool = False) -> None:
-        """Let nothing more in: the reader gets what is queued, then the end (pruned: an error)."""
-        self.ended = True
-        self._send.close()
-        self._pruned = pruned
-        if pruned and self.cancel_scope is not None:
-            self.cancel_scope.deadline = trio.current_time() + self.drain_timeout
-        while self._awaited:
-            self._awaited.pop(0)[1].set()
-        if self.waker is not None:
-            self.waker.end()
+    @enable_ki_protection
+    def end(self, *, final: bool = False) -> None:
+        """Get no more broadcasts: the reader gets what is queued, then the end."""
+        with self.registry.changes:
+            if self.waker is not None:
+                self.waker.reclaim()
+            self.final = self.final or final
+            self._end()
+
+    @enable_ki_protection
+    def prune(self) -> None:
+        """Do the same because its channel is full: the reader gets an error instead of the end."""
+        with self.registry.changes:
+            self.pruned = True
+            self._end()
+            if self.response is not None:
+                self.response.drain()
+
+    @enable_ki_protection
+    def expect_taken(self) -> trio.Event:
+        """Return an event that is set once all queued by now is taken, or this client has ended."""
+        with self.registry.changes:
+            if self.waker is not None:
+                self.waker.reclaim()
+            taken = trio.Event()
+            self._awaited.append((self._given, taken))
+            self._tell_taken()
+            return taken
 
     @property
     def has_room(self) -> bool:
         """Whether one more event could be queued."""
         return self.queued < self.buffer_size
 
-    def expect_taken(self) -> trio.Event:
-        """Return an event that is set once all queued by now is taken, or this client has ended."""
-        if self.waker is not None:
-            self.waker.reclaim()
-        taken = trio.Event()
-        self._awaited.append((self._given, taken))
-        self._set_taken()
-        return taken
+    # What its reader does.
 
+    async def receive(self) -> ServerSentEvent:
+        """Return the next event, waiting for it; raise as the receiving end of a channel does."""
+        if self._backlog:
+            await trio.lowlevel.checkpoint()
+        if self._backlog:  # No other task was first.
+            return self.receive_nowait()
+        event = await self._channel.receive()
+        self._taken += 1
+        if self._awaited:
+            self._tell_taken()
+        return event
+
+    def receive_nowait(self) -> ServerSentEvent:
+        """Return the next event; raise as the receiving end of a channel does."""
+        event = self._backlog.pop() if self._backlog else self._channel.receive_nowait()
+        self._taken += 1
+        if self._awaited:
+            self._tell_taken()
+        return event
+
+    @enable_ki_protection
+    def close(self) -> None:
+        """Leave: nothing more is queued, and what was queued is dropped."""
+        with self.registry.changes:
+            self._backlog.clear()
+            self._channel.close()
+            self.end()
+            self.registry.discard(self)
+
+    @property
+    def queued(self) -> int:
+        """How many events wait to be received."""
+        return self._given - self._taken
+
+    def statistics(self) -> trio.MemoryChannelStatistics:
+        """Return the statistics of the channel."""
+        return self._channel.statistics()
+
+    @enable_ki_protection
     def beat_if_idle(self) -> None:
         """Hand a heartbeat to the reader, unless it is busy: then it is not silent either."""
-        if self.statistics().tasks_waiting_receive:
-            self._send.send_nowait(self.heartbeat())
-            self._given += 1
+        with self.registry.changes:
+            if self.statistics().tasks_waiting_receive:
+                self._send.send_nowait(self.heartbeat())
+                self._given += 1
 
     def heartbeat(self) -> ServerSentEvent:
         """Return a heartbeat; with the current id, if that has moved since one was told."""
         if self.queued or self.ended:  # An id must not be told before the events it covers.
             return HEARTBEAT
-        registry, told = self.registry, self.position
-        self.position = registry.position
+        registry, told = self.registry, self._told
+        self._told = registry.position
         if registry.position in (told, registry.position_of(self.topics)):
             return HEARTBEAT
         return attrs.evolve(HEARTBEAT, id=registry.last_id)
+
+    def _end(self) -> None:
+        self.ended = True
+        self.registry.unregister(self)
+        self._send.close()
+        while self._awaited:
+            self._awaited.pop(0)[1].set()
+        if self.waker is not None:
+            self.waker.end()
+
+    def _tell_taken(self) -> None:
+        while self._awaited and self._awaited[0][0] <= self._taken:
+            self._awaited.pop(0)[1].set()
+
+
+@final
+@attrs.frozen(eq=False)
+class Opened:
+    """A stream that has begun: its client is registered, what goes before its events is known."""
+
+    client: Client
+    blocks: list[bytes] = attrs.field(factory=list[bytes])
+    """What goes before all events, however much it is; the first is last, to be taken out."""
+
+    epilogue: bytes = b""
+    """What goes out at the end, if that is clean."""

@@ -7,8 +7,13 @@ numbers, and neither what they are for nor who asks.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Callable, Hashable, Iterable
+from typing import Any, cast, final
+
+import attrs
+
+#: What a stream may begin with, besides what its client has missed: event types and their data.
+Snapshot = Callable[[], Iterable[tuple[str, object]]]
 
 
 def check_count(name: str, value: object, *, at_least: int) -> None:
@@ -61,3 +66,37 @@ def check_range(name: str, value: tuple[float, float]) -> None:
     low, high = value
     if not 0 <= low <= high < 2**31:
         raise ValueError(f"{name} must be (low, high) seconds with 0 <= low <= high, got {value!r}")
+
+
+def _limit(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_limit(attribute.name, value)
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_seconds(attribute.name, value)
+
+
+@final
+@attrs.frozen(kw_only=True)
+class StreamOptions:
+    """What one stream is asked for, whatever way it goes.
+
+    Raises:
+        ValueError: If `key_limit` is less than 1, or `max_age` is not greater than 0.
+        TypeError: If `topics` is not a collection of `str`.
+    """
+
+    topics: frozenset[str] = attrs.field(default=frozenset(), converter=check_topics)
+    """What the client gets, besides the events without a topic."""
+
+    snapshot: Snapshot | None = None
+    """Returns what the stream begins with, unless its client gets just what it missed."""
+
+    key: Hashable = None
+    """Whose stream it is, to be limited and disconnected by; `None` for nobody's."""
+
+    key_limit: float = attrs.field(default=math.inf, validator=_limit)
+    """How many streams of the key there may be at a time."""
+
+    max_age: float = attrs.field(default=math.inf, validator=_seconds)
+    """Seconds after which the stream ends, between two events; each after 80 to 100 % of it."""

@@ -1,33 +1,47 @@
 """What a stream begins with: what its client has missed, or else the state and where it now is.
 
-It looks all up in one step, so that nothing falls between this and what comes next. It knows the
-history and the wire; it knows neither who asks nor how the blocks travel.
+All is looked up in one step, so that nothing falls between this and what comes next. Nothing is
+changed by it. It knows the history and the wire; it knows neither who asks nor how blocks travel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from typing import final
 
 import attrs
 
-from .client import Client
 from .event import ServerSentEvent
 from .event_types import RESET_EVENT, EventTypes
-from .heartbeat import come_back
 from .history import History
-from .stream_history import StreamHistory
+from .jitter import retry_delay
+from .options import Snapshot
 
-#: What a stream may begin with, besides events: event types and their data.
-Snapshot = Callable[[], Iterable[tuple[str, object]]]
+
+@final
+@attrs.frozen
+class Past:
+    """What a client is told of what was before it came."""
+
+    missed: Sequence[bytes] = ()
+    """The blocks that it has missed; or the one that says that this cannot be known."""
+
+    position: Sequence[bytes] = ()
+    """The block with the current id, where the client has to be told."""
+
+    behind: int = 0
+    """How many events of others follow the last one that it knows after that."""
+
+    is_exact: bool = False
+    """Whether it knows then all that it would know, had it never been away."""
 
 
 @final
 @attrs.frozen(eq=False)
-class Beginning:
-    """How the streams of one broadcaster begin."""
+class Preamble:
+    """How the streams of one hub begin."""
 
-    history: History | StreamHistory | None
+    history: History | None
     event_types: EventTypes
     reconnection_time: tuple[float, float] | None
 
@@ -35,7 +49,7 @@ class Beginning:
         """Return the block that tells a browser after how long to come back; each another time."""
         if self.reconnection_time is None:
             return []
-        milliseconds = round(come_back(self.reconnection_time) * 1000)
+        milliseconds = round(retry_delay(self.reconnection_time) * 1000)
         return [ServerSentEvent(data=None, retry=milliseconds).encode()]
 
     def missed_events(
@@ -49,25 +63,23 @@ class Beginning:
             return [ServerSentEvent(RESET_EVENT, missed.gap)]
         return self.history.events_from(missed.start, topics)
 
-    def blocks(
-        self, client: Client, last_event_id: str | None, snapshot: Snapshot | None
-    ) -> list[bytes]:
-        """Return what goes before all that is queued for a client from now on."""
+    def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Past:
+        """Return what a client has missed since it had that event."""
         if self.history is None:
-            return self._encode(snapshot)
-        position = ServerSentEvent(data=None, id=self.history.last_id).encode()
+            return Past()
+        position = [ServerSentEvent(data=None, id=self.history.last_id).encode()]
         if last_event_id is None:
-            return [*self._encode(snapshot), position]
+            return Past(position=position)
         missed = self.history.since(last_event_id)
         if missed.gap is not None:
-            reset = ServerSentEvent(RESET_EVENT, missed.gap).encode()
-            return [reset, *self._encode(snapshot), position]
-        client.position -= self.history.count_after(missed.start, client.topics)
-        return self.history.wire_from(missed.start, client.topics)
+            return Past([ServerSentEvent(RESET_EVENT, missed.gap).encode()], position)
+        blocks = self.history.wire_from(missed.start, topics)
+        behind = self.history.count_after(missed.start, topics)
+        return Past(blocks, behind=behind, is_exact=True)
 
-    def _encode(self, snapshot: Snapshot | None) -> list[bytes]:
-        pairs = snapshot() if snapshot is not None else ()
+    def encode(self, snapshot: Snapshot) -> list[bytes]:
+        """Call the function that returns the state; return that as blocks."""
         return [
             ServerSentEvent(event, self.event_types.serialise(event, data)).encode()
-            for event, data in pairs
+            for event, data in snapshot()
         ]

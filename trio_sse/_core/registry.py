@@ -1,36 +1,67 @@
-"""Who is connected: the clients of one broadcaster, and whom the next event goes to.
+"""Who is connected: the clients of one hub, and whom the next event goes to.
 
-An event goes to recipients: a client by itself, with its own channel, or an audience of clients
-that keep up (`_audience`), which takes it once for all of them. It knows names and runs, and
-neither events nor what becomes of them.
+An event goes to recipients: a client by itself, with its own channel, or a queue that clients share
+which keep up, and which takes it once for all of them. It knows names and runs; it knows neither
+what is in an event nor what becomes of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from typing import final
+from typing import Generic, TypeVar, final
 
+import trio
+
+from .changes import Changes
 from .client import Client, Recipient
-from .groups import Groups
-from .run_guard import HomeRun
+from .run_guard import RunGuard
+
+_Member = TypeVar("_Member")
 
 
 @final
-class Clients:
-    """The clients of one broadcaster, in the order in which they came."""
+class _Groups(Generic[_Member]):
+    """Members by a name that they share, in the order in which they came.
+
+    A group without members leaves nothing behind, so names may be as many as they like over time.
+    """
+
+    __slots__ = ("_groups",)
 
     def __init__(self) -> None:
+        self._groups: dict[Hashable, dict[_Member, None]] = {}
+
+    def add(self, name: Hashable, member: _Member) -> None:
+        self._groups.setdefault(name, {})[member] = None
+
+    def discard(self, name: Hashable, member: _Member) -> None:
+        group = self._groups.get(name)
+        if group is not None:
+            group.pop(member, None)
+            if not group:
+                del self._groups[name]
+
+    def members(self, name: Hashable) -> Sequence[_Member]:
+        return tuple(self._groups.get(name, ()))
+
+    def count(self, name: Hashable) -> int:
+        return len(self._groups.get(name, ()))
+
+
+@final
+class Registry:
+    """The clients of one hub, in the order in which they came."""
+
+    def __init__(self) -> None:
+        #: Whoever changes what is in here, or in a client, does it in one of these.
+        self.changes = Changes()
         #: How many events were broadcast, and the id of the last of them, if it has one.
         self.position = 0
         self.last_id: str | None = None
-        #: As of the last event for all, and of the last of each topic that somebody listens to.
-        self._position_of_all = 0
-        self._positions: dict[str, int] = {}
-        self._clients: dict[Client, None] = {}
-        self._recipients: dict[Recipient, None] = {}
-        self._topics = Groups[Recipient]()
-        self._keys = Groups[Client]()
-        self._home: HomeRun | None = None
+        #: Responses under way, those of ended clients that still take what is queued included.
+        self.responses: set[Client] = set()
+        self._response_ended = trio.lowlevel.ParkingLot()
+        self._forget()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -38,33 +69,48 @@ class Clients:
     def __iter__(self) -> Iterator[Client]:
         return iter(tuple(self._clients))
 
-    def check_home(self) -> None:
+    def check_run(self) -> None:
         """Refuse a call from elsewhere than the clients' run; forget them if that is over.
 
         Raises:
             RuntimeError: If there are clients, and this is another thread or another run.
         """
-        if self._home is not None and self._clients and self._home.is_over():
-            self._clients.clear()
-            self._recipients.clear()
-            self._topics = Groups[Recipient]()
-            self._positions.clear()
-            self._keys = Groups[Client]()
+        guard = self.changes.run_guard
+        if guard is not None and guard.is_over():
+            self._forget()
 
     def add(self, client: Client) -> None:
         """Let a client have all that comes from now on."""
         if not self._clients:
-            self._home = HomeRun()
+            self.changes.run_guard = RunGuard()
         if client.key is not None:
             self._keys.add(client.key, client)
         self._clients[client] = None
         self.enlist(client)
 
-    def release(self, client: Client) -> None:
-        """Let a client have no more; it may be gone already."""
+    def unregister(self, client: Client) -> None:
+        """Let a client have no more; it may be out already."""
         self._clients.pop(client, None)
         self.dismiss(client)
         self._keys.discard(client.key, client)
+        if not self._clients:
+            self.changes.run_guard = None
+
+    def discard(self, client: Client) -> None:
+        """Forget the response of a client, which has ended."""
+        self.responses.discard(client)
+        self._response_ended.unpark_all()
+
+    async def wait_responses_ended(self) -> None:
+        """Wait until no response is under way."""
+        await trio.lowlevel.checkpoint()
+        while self.responses:
+            await self._response_ended.park()
+
+    @property
+    def recipients(self) -> Sequence[Recipient]:
+        """Whom an event without a topic goes to, as of now."""
+        return tuple(self._recipients)
 
     def advance(self, event_id: str | None, topic: str | None) -> Sequence[Recipient]:
         """Count an event; return to whom it goes: those of its topic, or all if it has none."""
@@ -72,14 +118,14 @@ class Clients:
         self.last_id = event_id
         if topic is None:
             self._position_of_all = self.position
-            return tuple(self._recipients)
+            return self.recipients
         recipients = self._topics.members(topic)
         if recipients:
             self._positions[topic] = self.position
         return recipients
 
     def position_of(self, topics: Iterable[str]) -> int:
-        """Return the position of the last event that clients of these topics got."""
+        """Return how many events there were with the last that clients of these topics got."""
         return max(self._position_of_all, 0, *(self._positions.get(topic, 0) for topic in topics))
 
     def enlist(self, recipient: Recipient) -> None:
@@ -89,7 +135,7 @@ class Clients:
             self._topics.add(topic, recipient)
 
     def dismiss(self, recipient: Recipient) -> None:
-        """Send no more events to a recipient; it may be gone already."""
+        """Send no more events to a recipient; it may be out already."""
         self._recipients.pop(recipient, None)
         for topic in recipient.topics:
             self._topics.discard(topic, recipient)
@@ -103,3 +149,13 @@ class Clients:
     def count(self, key: Hashable) -> int:
         """Return how many clients a key has."""
         return self._keys.count(key)
+
+    def _forget(self) -> None:
+        self.changes.run_guard = None
+        self._clients: dict[Client, None] = {}
+        self._recipients: dict[Recipient, None] = {}
+        self._topics = _Groups[Recipient]()
+        self._keys = _Groups[Client]()
+        #: As of the last event for all, and of the last of each topic that somebody listens to.
+        self._position_of_all = 0
+        self._positions: dict[str, int] = {}

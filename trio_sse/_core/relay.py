@@ -1,62 +1,54 @@
-"""What a broadcaster and a relay are to each other.
+"""What a hub and a relay are to each other.
 
 A relay carries events between the processes that share one stream. It takes what is broadcast here
 and hands back what comes out of the stream, from wherever; only then do clients get it, those of
-this process too. So all processes have one order and one id for each event.
+this process too. So all processes have one order and one id for each event, and the relay has the
+history.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol, final
 
 import attrs
 
 from .event import ServerSentEvent
-from .stream_history import StreamHistory
+from .history import History
 
 
-@final
-@attrs.frozen(eq=False)
-class Node:
-    """A broadcaster, as its relay sees it."""
+class Node(Protocol):
+    """The hub of one process, as its relay sees it."""
 
-    history: StreamHistory
-    """What came out of the stream last."""
+    @property
+    def buffer_size(self) -> int:
+        """How many events may wait for one client."""
+        ...
 
-    buffer_size: int
-    """How many events may wait for one client."""
+    def serialise(self, event: str, data: object) -> str:
+        """Return the data of an event as text, or raise what `Broadcaster.broadcast` does."""
+        ...
 
-    serialise: Callable[[str, object], str]
-    """Returns the data of an event as text, or raises what `Broadcaster.broadcast` does."""
-
-    check_home: Callable[[], None]
-    """Raises if there are clients of another run."""
-
-    send: Callable[[ServerSentEvent, str | None], None]
-    """Sends an event to the clients here, those of its topic or all."""
-
-    restart: Callable[[str, str], None]
-    """Tells all clients that events may have been missed, why, and after which id they go on."""
-
-    wait_all_taken: Callable[[], Awaitable[None]]
-    """Waits until the clients have taken what was delivered."""
+    def check_run(self) -> None:
+        """Raise if there are clients of another run; nothing may be delivered then."""
+        ...
 
     def deliver(self, event: ServerSentEvent, topic: str | None) -> None:
         """Record an event that came out of the stream, and send it to the clients here."""
-        self.check_home()
-        self.history.append(event, topic)
-        self.send(event, topic)
+        ...
 
-    def begin_again(self, reason: str, last_id: str, *, covered: bool) -> None:
-        """Go on after an id, with or without all that follows it, and tell the clients."""
-        self.history.begin(last_id, covered=covered)
-        self.restart(reason, last_id)
+    def begin_again(self, reason: str, last_id: str) -> None:
+        """Tell all clients that events may have been missed, why, and after which id they go on."""
+        ...
+
+    async def wait_all_taken(self) -> None:
+        """Wait until the clients have taken what was delivered."""
+        ...
 
 
 @final
 @attrs.frozen
-class Recalled:
+class Replayed:
     """What a client has missed that is no more in the history of this process."""
 
     last_event_id: str | None
@@ -67,16 +59,16 @@ class Recalled:
 
 
 class Relay(Protocol):
-    """Carries events between processes."""
+    """Carries events between processes, for one hub."""
 
-    def attach(self, node: Node) -> None:
-        """Work for a broadcaster, and for no other."""
+    def attach(self, node: Node, history_size: int) -> History:
+        """Work for a hub, and for no other; return the record of what comes out of the stream."""
         ...
 
     def send_nowait(self, event: ServerSentEvent, topic: str | None) -> None:
         """Accept an event for the stream, or raise; never waits."""
         ...
 
-    async def recall(self, last_event_id: str | None, topics: frozenset[str]) -> Recalled | None:
+    async def replay(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         """Look up what a client has missed; `None` if that cannot be done now."""
         ...

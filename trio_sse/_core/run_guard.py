@@ -1,19 +1,24 @@
-"""Which `trio.run` a broadcaster's clients live in.
+"""Which `trio.run` something lives in, and what may be touched in it now.
 
 A memory channel may be used only from the thread and the run in which its reader waits: from
-anywhere else the reader would wake late or never, and nothing would tell. This room tells. It knows
-nothing of events or clients.
+anywhere else the reader would wake late or never, and nothing would tell. And not from amid Trio's
+own steps: a signal handler or a `__del__` may strike there. It knows nothing of events or clients.
 """
 
 from __future__ import annotations
 
-from typing import final
+import inspect
+from collections.abc import Callable
+from typing import Final, final
 
 import trio
 
+#: The modules through which every call comes.
+_PLAIN: Final = ("trio_sse._core.", "trio_sse._broadcaster")
+
 
 @final
-class HomeRun:
+class RunGuard:
     """The run in which this object was made.
 
     Raises:
@@ -24,10 +29,10 @@ class HomeRun:
         self._token = trio.lowlevel.current_trio_token()
 
     def is_over(self) -> bool:
-        """Tell whether the home run has finished; `False` means that it is the current one.
+        """Tell whether the run has finished; `False` means that it is the current one.
 
         Raises:
-            RuntimeError: If the home run goes on, and this is another thread or another run.
+            RuntimeError: If the run goes on, and this is another thread or another run.
         """
         if self._token is _current_token():
             return False
@@ -39,6 +44,38 @@ class HomeRun:
             "this broadcaster has clients in another thread or another trio.run; from a thread "
             "call trio.from_thread.run_sync(broadcaster.broadcast, event, data)"
         )
+
+    def run_soon(self, callback: Callable[[], None]) -> None:
+        """Call a function between two steps of its tasks, or now if it is over; from anywhere."""
+        try:
+            self._token.run_sync_soon(callback, idempotent=True)
+        except trio.RunFinishedError:
+            callback()
+
+
+def strikes_inside_trio() -> bool:
+    """Tell whether this call came in the middle of something delicate.
+
+    That is what a KeyboardInterrupt may not come in the middle of, either: the scheduler, Trio's
+    synchronous calls, those functions of ours that are protected from it; and any `__del__`, which
+    may be called by each of them. Trio is asked only if a frame on the way looks like it, since
+    its answer takes some microseconds: not for those through which every call comes, where what
+    is delicate is inside of a change.
+    """
+    try:
+        outermost = trio.lowlevel.current_task().coro.cr_frame
+    except RuntimeError:  # Between two tasks, or outside of Trio.
+        return True
+    frame = inspect.currentframe()
+    while frame is not None:
+        name: str = frame.f_globals.get("__name__", "")
+        is_suspect = name.startswith("trio") and not name.startswith(_PLAIN)
+        if is_suspect or frame.f_code.co_name == "__del__":
+            return trio.lowlevel.currently_ki_protected()
+        if frame is outermost:
+            return False
+        frame = frame.f_back
+    return True
 
 
 def _current_token() -> trio.lowlevel.TrioToken | None:

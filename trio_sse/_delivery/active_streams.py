@@ -1,64 +1,111 @@
-"""The streams that one server carries, so that it can end them when it shuts down.
+"""The responses under way: what their hub and their server may ask of each.
 
-A server hands the same `Carried` to each request, as an ASGI extension; a stream is in it for as
-long as it runs. It knows neither broadcasters nor servers.
+A server hands the same `ActiveStreams` to each request, as an ASGI extension; a stream is in it for
+as long as it runs, so that a shutdown can end it. It knows neither hubs nor servers.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, Final, final
+from types import TracebackType
+from typing import Final, Self, final
 
 import trio
 
-from .._core.client import Client
+from .._core.client import Client, Opened
+from .._core.event import END_ID, ServerSentEvent
 
-_EXTENSION: Final = "trio_sse.carried"
+#: The ASGI extension under which a server offers its `ActiveStreams`.
+EXTENSION: Final = "trio_sse.active_streams"
+
+#: The last block of a stream whose browser shall not come back: it would ask by this id, and be
+#: refused.
+_END: Final = ServerSentEvent(data=None, id=END_ID).encode()
 
 
 @final
-class Carried:
-    """The clients whose streams one server carries."""
+class ActiveStream:
+    """One response under way; it is a `Response` of its client, from `with` to its end."""
+
+    __slots__ = ("_epilogue", "_streams", "blocks", "cancel_scope", "client")
+
+    def __init__(self, opened: Opened, streams: ActiveStreams) -> None:
+        self.client = opened.client
+        #: What goes before all events; the first is last, and gone once it is sent.
+        self.blocks = opened.blocks
+        self._epilogue = opened.epilogue
+        #: Ends the response by force; whoever delivers sets it.
+        self.cancel_scope: trio.CancelScope | None = None
+        self._streams = streams
+
+    def __enter__(self) -> Self:
+        self.client.response = self
+        self._streams.add(self.client)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._streams.discard(self.client)
+        self.client.close()
+
+    @property
+    def epilogue(self) -> bytes:
+        """What goes out at the end, if that is clean."""
+        return self._epilogue + _END if self.client.final else self._epilogue
+
+    def drain(self) -> None:
+        """See `Response.drain`."""
+        if self.cancel_scope is not None:
+            self.cancel_scope.deadline = trio.current_time() + self._streams.write_timeout
+
+    def cancel(self, reason: str) -> None:
+        """See `Response.cancel`."""
+        if self.cancel_scope is not None:
+            self.cancel_scope.cancel(reason)
+
+
+@final
+class ActiveStreams:
+    """The clients whose streams one server carries.
+
+    Args:
+        write_timeout: Seconds that a response may take to drain.
+    """
 
     def __init__(self, write_timeout: float = math.inf) -> None:
-        self._write_timeout = write_timeout
-        self._closing = False
+        self.write_timeout = write_timeout
+        #: Whether the server is shutting down.
+        self.closing = False
         self._clients: set[Client] = set()
         self._discarded = trio.lowlevel.ParkingLot()
 
-    def offer(self, scope: Mapping[str, Any]) -> None:
-        """Put this into the scope of a request."""
-        scope["extensions"][_EXTENSION] = self
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Return this itself: a middleware may copy a scope, and there is one server still."""
+        return self
+
+    def add(self, client: Client) -> None:
+        """Let a client's stream end when the server does."""
+        self._clients.add(client)
+        if self.closing:  # Since the request was looked at.
+            client.end()
+
+    def discard(self, client: Client) -> None:
+        """Forget the stream of a client, which has ended."""
+        self._clients.discard(client)
+        self._discarded.unpark_all()
 
     async def aclose(self) -> None:
         """End each stream after what is queued for it, and wait for that; admit no more."""
-        self._closing = True
+        self.closing = True
         for client in self._clients:
-            client.leave()
+            client.end()
         await trio.lowlevel.checkpoint()
         while self._clients:
             await self._discarded.park()
-
-    @staticmethod
-    def of(scope: Mapping[str, Any]) -> Carried:
-        """Return what the server of a request offered; one of its own if it offered nothing."""
-        carried: Carried | None = scope.get("extensions", {}).get(_EXTENSION)
-        return carried or Carried()
-
-    @property
-    def closing(self) -> bool:
-        """Whether the server is shutting down."""
-        return self._closing
-
-    def add(self, client: Client) -> None:
-        """Carry a client's stream; pruned, it has the write timeout to drain."""
-        client.drain_timeout = self._write_timeout
-        self._clients.add(client)
-        if self._closing:  # Since the request was looked at.
-            client.leave()
-
-    def discard(self, client: Client) -> None:
-        """Carry it no more."""
-        self._clients.discard(client)
-        self._discarded.unpark_all()

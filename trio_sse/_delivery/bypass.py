@@ -1,24 +1,31 @@
-"""The way of one request past hypercorn, to the outlet of its connection.
+"""The way of one request past ASGI and its server, to the socket writer of its connection.
 
-It opens once the bytes that were announced have come by, exactly as they were given to ASGI's
-`send`, and shuts for good when any others do. See `_direct.Door` for its users' side.
+It opens once the bytes that were announced have come by exactly as they were given to ASGI's
+`send`: so nobody in between rewrites, splits or buffers the body. It is revoked for good when any
+other bytes come by. It knows HTTP/1.1's chunked coding, and neither servers nor events.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import final
+from typing import Final, Self, final
 
 import attrs
 import trio
 
-from .socket_writer import Outlet
+from .socket_writer import SocketWriter
 from .writer import Writer
+
+#: The ASGI extension under which a server offers a `Bypass`.
+EXTENSION: Final = "trio_sse.direct"
+
+#: Seconds within which the announced bytes must be seen on the wire.
+_ECHO_TIMEOUT: Final = 1.0
 
 
 @final
 @attrs.define(eq=False)
-class Framing:
+class ChunkedCoding:
     """HTTP/1.1's chunked coding, of all who send the same: a chunk is framed once."""
 
     _chunk: bytes = attrs.field(default=b"", init=False)
@@ -32,51 +39,92 @@ class Framing:
 
 
 @final
-class OutletDoor:
-    """A door to an outlet; what its methods mean is told at `_direct.Door`."""
+class Bypass:
+    """One request's way past its server.
 
-    __slots__ = ("_abort", "_expected", "_framing", "_open", "_outlet", "writer")
+    Args:
+        socket_writer: Writes all bytes of the connection.
+        coding: The chunked coding of this server's connections.
+        writer: Writes for all streams of this server that go this way.
+        abort: Closes the connection with a reset.
+    """
+
+    __slots__ = ("_coding", "_echo", "_is_open", "_opened", "_socket_writer", "abort", "writer")
 
     def __init__(
-        self, outlet: Outlet, framing: Framing, writer: Writer, abort: Callable[[], None]
+        self,
+        socket_writer: SocketWriter,
+        coding: ChunkedCoding,
+        writer: Writer,
+        abort: Callable[[], None],
     ) -> None:
         self.writer = writer
-        self._outlet = outlet
-        self._framing = framing
-        self._abort = abort
-        #: What is still expected, and the event for it.
-        self._expected: tuple[bytes, trio.Event] | None = None
-        self._open = False
+        self.abort = abort
+        self._socket_writer = socket_writer
+        self._coding = coding
+        #: What must come by next, as it is on the wire.
+        self._echo: bytes | None = None
+        self._opened = trio.Event()
+        self._is_open = False
 
-    def expect(self, first: bytes) -> trio.Event:
-        opened = trio.Event()
-        self._expected = self._framing.frame(first), opened
-        return opened
+    def __copy__(self) -> Self:
+        return self
 
-    def notice(self, data: bytes) -> None:
-        """Open at the bytes that were announced, if nothing else came before; shut at any later."""
-        self._open = False
-        if self._expected is not None:
-            expected, opened = self._expected
-            self._expected = None
-            if data == expected:
-                self._open = True
-                opened.set()
+    def __deepcopy__(self, _: object) -> Self:
+        """Return this itself: a middleware may copy a scope, and there is one connection still."""
+        return self
 
-    def shut(self) -> None:
-        self._expected = None
-        self._open = False
+    # What the stream does.
+
+    def await_echo(self, first: bytes) -> None:
+        """Announce the body of the next ASGI `send`."""
+        self._echo = self._coding.frame(first)
+
+    async def wait_open(self) -> bool:
+        """Wait until the announced bytes have come by; tell whether they have, in time."""
+        with trio.move_on_after(_ECHO_TIMEOUT):
+            await self._opened.wait()
+        return self._opened.is_set()
 
     def send_nowait(self, chunk: bytes) -> None:
-        if not self._open:
-            raise trio.ClosedResourceError("the door to the connection is shut")
-        self._outlet.put(self._framing.frame(chunk))
+        """Put a chunk of the body on the connection.
+
+        Raises:
+            trio.WouldBlock: If the socket is full: the chunk was taken; flush before more.
+            trio.BrokenResourceError: If the connection is gone.
+            trio.ClosedResourceError: If this was revoked, since other bytes have passed.
+        """
+        if not self._is_open:
+            raise trio.ClosedResourceError("the way past the server was revoked")
+        self._socket_writer.put(self._coding.frame(chunk))
 
     def flush_nowait(self) -> None:
-        self._outlet.flush_nowait()
+        """Write what was taken, as far as the socket takes it.
+
+        Raises:
+            trio.WouldBlock: If something is left.
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        self._socket_writer.flush_nowait()
 
     async def flush(self) -> None:
-        await self._outlet.flush()
+        """Wait until all that was taken is written.
 
-    def abort(self) -> None:
-        self._abort()
+        Raises:
+            trio.BrokenResourceError: If the connection is gone, or aborted after its write timeout.
+        """
+        await self._socket_writer.flush()
+
+    # What the server does.
+
+    def observe(self, data: bytes) -> None:
+        """Look at bytes that the server writes: the announced ones open, any others revoke."""
+        echo, self._echo = self._echo, None
+        self._is_open = data == echo
+        if self._is_open:
+            self._opened.set()
+
+    def revoke(self) -> None:
+        """Take nothing more: the request is over."""
+        self._echo = None
+        self._is_open = False

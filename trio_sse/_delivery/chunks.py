@@ -1,6 +1,6 @@
 """What a client has queued, joined into large writes.
 
-It knows a client's channel and how much one write may hold; it knows neither sockets nor time.
+It knows a stream's queue and how much one write may hold; it knows neither sockets nor time.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Final, Self, final
 
 import trio
 
-from .._core.client import Client
+from .active_streams import ActiveStream
 
 #: Bytes: large enough that a burst costs few writes, small enough that what is in flight is
 #: bounded.
@@ -20,10 +20,11 @@ MAX_CHUNK: Final = 64 * 1024
 class Chunks:
     """Encoded events, as many at a time as are queued and fit, but at least one."""
 
-    __slots__ = ("_client", "_held")
+    __slots__ = ("_blocks", "_client", "_held")
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, stream: ActiveStream) -> None:
+        self._client = stream.client
+        self._blocks = stream.blocks
         self._held = b""
 
     def __aiter__(self) -> Self:
@@ -31,19 +32,19 @@ class Chunks:
 
     async def __anext__(self) -> bytes:
         """Wait for events; stop when the client's channel has ended."""
-        if self._held or self._client.past:
+        if self._held or self._blocks:
             await trio.lowlevel.checkpoint()
             return self.take_nowait(self.queued)[0]
         try:
             first = (await self._client.receive()).encode()
-        except (trio.EndOfChannel, trio.BrokenResourceError):
+        except trio.EndOfChannel:
             raise StopAsyncIteration from None
         return self._join(first, self._client.queued)[0]
 
     @property
     def queued(self) -> int:
-        """How many events are still to be taken."""
-        return self._client.queued + len(self._client.past) + bool(self._held)
+        """How many blocks and events are still to be taken."""
+        return self._client.queued + len(self._blocks) + bool(self._held)
 
     def first(self) -> bytes:
         """Return the first chunk, if anything is queued already."""
@@ -68,5 +69,4 @@ class Chunks:
         return b"".join(chunks), len(chunks)
 
     def _next(self) -> bytes:
-        past = self._client.past
-        return past.pop() if past else self._client.receive_nowait().encode()
+        return self._blocks.pop() if self._blocks else self._client.receive_nowait().encode()

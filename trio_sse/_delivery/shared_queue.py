@@ -2,11 +2,11 @@
 
 To put each event into the channel of each client, only to take it out again a moment later, costs
 more than anything else that is done for it before the socket. So a stream that has written all it
-had follows an audience: what is broadcast waits there once for all its followers, bounded as a
-channel is, and is joined once. A follower whose socket is full leaves, and takes what it has not
-yet written along to its own channel.
+had joins a shared queue: what is broadcast waits there once for all of them, bounded as a channel
+is, and is joined once. A stream whose socket is full leaves, and takes what it has not yet written
+along to its own channel.
 
-It knows events and who follows; it knows neither sockets nor tasks.
+It knows events and who shares them; it knows neither sockets nor tasks.
 """
 
 from __future__ import annotations
@@ -14,32 +14,28 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Sequence
-from typing import Protocol, Self, final
+from typing import TYPE_CHECKING, Self, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from .._core.client import Client
 from .._core.event import ServerSentEvent
 from .chunks import MAX_CHUNK
 
-
-class Follower(Protocol):
-    """A stream that keeps up."""
-
-    def write(self, chunk: bytes) -> None:
-        """Write; if the socket does not take it all, leave the audience."""
-        ...
+if TYPE_CHECKING:
+    from .direct import DirectStream
 
 
 @final
-class Audience:
-    """Followers that get the same events, and those events that not all have written yet.
+class SharedQueue:
+    """Events that several streams get alike, as long as not all of them have written each.
 
-    In a round each follower writes the same chunk.
+    In a round each stream writes the same chunk. Each of its methods is a part of a change.
 
     Args:
         client: One of their clients, of which they all are like.
-        add: Lets the audience have a turn to write.
+        add: Lets the queue have a turn to write.
     """
 
     def __init__(self, client: Client, add: Callable[[Self], None]) -> None:
@@ -57,26 +53,26 @@ class Audience:
         self._chunk = b""
         self._count = 0
         #: Who has still to write it, and who has.
-        self._due: dict[Follower, None] = {}
-        self._done: dict[Follower, None] = {}
+        self._due: dict[DirectStream, None] = {}
+        self._done: dict[DirectStream, None] = {}
         #: Who came while events were waiting, and the position at which it begins.
-        self._early: dict[Follower, int] = {}
+        self._early: dict[DirectStream, int] = {}
 
-    def join(self, follower: Follower) -> None:
-        """Let a stream follow, which has written all that there was."""
+    def join(self, stream: DirectStream) -> None:
+        """Let a stream share the queue, which has written all that there was."""
         if self._is_empty():
             self._registry.enlist(self)
-        self._early[follower] = self._start + len(self._events)
+        self._early[stream] = self._start + len(self._events)
         self._admit()
 
-    def leave(self, follower: Follower) -> Sequence[ServerSentEvent]:
-        """Let a follower go; return what it has still to write."""
-        written = self._early.pop(follower, self._start) - self._start
-        if follower in self._done:
+    def leave(self, stream: DirectStream) -> Sequence[ServerSentEvent]:
+        """Let a stream go; return what it has still to write."""
+        written = self._early.pop(stream, self._start) - self._start
+        if stream in self._done:
             written = self._count
         rest = self._events[written:]
-        self._due.pop(follower, None)
-        self._done.pop(follower, None)
+        self._due.pop(stream, None)
+        self._done.pop(stream, None)
         if self._is_empty():
             self._registry.dismiss(self)
         return rest
@@ -91,13 +87,15 @@ class Audience:
             self._write_round(len(self._due))
         self._wait()
 
+    @enable_ki_protection
     def deliver(self, room: int) -> int:
-        """Write to so many followers at most; return to how many."""
-        self._waiting = False
-        written = min(room, len(self._due)) if self._events else 0
-        self._write_round(written)
-        if self._events:
-            self._wait()
+        """Write to so many streams at most; return to how many."""
+        with self._registry.changes:
+            self._waiting = False
+            written = min(room, len(self._due)) if self._events else 0
+            self._write_round(written)
+            if self._events:
+                self._wait()
         return written
 
     @property
@@ -114,15 +112,15 @@ class Audience:
             self._add(self)
 
     def _write_round(self, room: int) -> None:
-        """Go on with a round for so many followers, after beginning it, and end it if it ends."""
+        """Go on with a round for so many streams, after beginning it, and end it if it ends."""
         if not self._count:
             self._begin_round()
         self.written_at = trio.current_time()
         due, done, chunk = self._due, self._done, self._chunk
         for _ in range(room):
-            follower, _ = due.popitem()
-            done[follower] = None
-            follower.write(chunk)
+            stream, _ = due.popitem()
+            done[stream] = None
+            stream.write(chunk)
         if not due:
             self._end_round()
 
@@ -145,6 +143,6 @@ class Audience:
 
     def _admit(self) -> None:
         """Count those among the others whose first event is the next."""
-        for follower in [one for one, begin in self._early.items() if begin == self._start]:
-            del self._early[follower]
-            self._due[follower] = None
+        for stream in [one for one, begin in self._early.items() if begin == self._start]:
+            del self._early[stream]
+            self._due[stream] = None

@@ -25,8 +25,8 @@ _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
 @final
-class Outlet:
-    """The way out of one connection.
+class SocketWriter:
+    """Writes all bytes of one connection.
 
     Args:
         sock: The socket, owned by a stream that closes it.

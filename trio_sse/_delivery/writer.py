@@ -1,7 +1,7 @@
 """One task that writes for all of a server's streams that go the direct way.
 
-Whoever has something to write is added, and gets a turn: a stream by itself, or an audience of
-those that keep up. It knows Trio and turns, and neither what is written nor where.
+Whoever has something to write is added, and gets a turn: a stream by itself, or a queue that
+those share which keep up. It knows Trio and turns, and neither what is written nor where.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from typing import Final, Protocol, final
 from weakref import WeakValueDictionary
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
-from .._core.client import Client, Registry
-from .shared_queue import Audience
+from .._core.client import Client
+from .._core.registry import Registry
+from .shared_queue import SharedQueue
 
 #: How many clients are written to before other tasks get their turn: some two milliseconds.
 _TURN: Final = 128
@@ -34,8 +36,8 @@ class Writer:
     def __init__(self) -> None:
         self._waiting: deque[Waiting] = deque()
         self._idle = trio.lowlevel.ParkingLot()
-        #: Each for as long as anybody follows it.
-        self._audiences = WeakValueDictionary[tuple[Registry, frozenset[str]], Audience]()
+        #: Each for as long as a stream has it.
+        self._queues = WeakValueDictionary[tuple[Registry, frozenset[str]], SharedQueue]()
 
     def add(self, waiting: Waiting) -> None:
         """Let one have a turn."""
@@ -43,14 +45,15 @@ class Writer:
             self._idle.unpark()
         self._waiting.append(waiting)
 
-    def audience(self, client: Client) -> Audience:
-        """Return the audience of all clients that get the same events as this one."""
+    def queue_of(self, client: Client) -> SharedQueue:
+        """Return the queue of all clients that get the same events as this one."""
         key = client.registry, client.topics
-        audience = self._audiences.get(key)
-        if audience is None:
-            audience = self._audiences[key] = Audience(client, self.add)
-        return audience
+        queue = self._queues.get(key)
+        if queue is None:
+            queue = self._queues[key] = SharedQueue(client, self.add)
+        return queue
 
+    @enable_ki_protection  # A broadcast must not strike between a look at who waits and the wait.
     async def run(self) -> None:
         """Write, until cancelled."""
         while True:

@@ -1,9 +1,9 @@
-"""From a request to the head of its answer.
+"""From a request to its answer.
 
-Sans-IO: it is given what the request says and whether the broadcaster admits the client, and
-returns what to answer. It knows HTTP (RFC 9110) and what a browser's EventSource does with a
-status: any but 200 makes it give up for good, so a browser that should come back later gets 200, a
-reconnection time and the end of the body.
+Sans-IO: it is given what the request says and whether the client may have a stream now, and returns
+what to answer. It knows HTTP (RFC 9110) and what a browser's EventSource does with a status: any
+but 200 makes it give up for good, so a browser that should come back later gets 200, a reconnection
+time and the end of the body.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import re
 from collections.abc import Iterable
 from math import ceil
 from typing import Final
-from urllib.parse import parse_qsl
 
 import attrs
 
@@ -29,9 +28,6 @@ _STREAM_HEADERS: Final = (
     ("x-accel-buffering", "no"),
 )
 
-#: Characters of a last event ID that are looked at: one that is longer is nobody's.
-_MAX_ID: Final = 1024
-
 
 @attrs.frozen
 class Answer:
@@ -43,18 +39,8 @@ class Answer:
     streams: bool = False
 
 
-def read_last_event_id(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> str | None:
-    """Return the id of the last event that a client has seen, if it says so.
-
-    The header goes before the query parameter ``lastEventId``, which is for those who cannot set a
-    header: a first load, or a polyfill. What is no UTF-8, or far too long, is an id all the same,
-    though one that nothing has.
-    """
-    ids = [value.decode(errors="replace") for name, value in headers if name == b"last-event-id"]
-    if not ids:
-        fields = parse_qsl(query.decode("latin-1"))
-        ids = [value for name, value in fields if name == "lastEventId"]
-    return ids[0][:_MAX_ID] or None if ids else None
+#: What an endless stream begins with.
+STREAM: Final = Answer(200, _STREAM_HEADERS, streams=True)
 
 
 def negotiate(
@@ -63,7 +49,7 @@ def negotiate(
     last_event_id: str | None,
     *,
     admitted: bool,
-    come_back: float,
+    retry_delay: float,
 ) -> Answer:
     """Choose the answer to a request.
 
@@ -72,7 +58,7 @@ def negotiate(
         accept: The values of its `Accept` headers.
         last_event_id: The id of the last event that the client has seen.
         admitted: Whether the client may have a stream now.
-        come_back: Seconds after which it may ask again, if not.
+        retry_delay: Seconds after which it may ask again, if not.
     """
     if method not in ("GET", "HEAD"):
         return _refusal(405, "This is an event stream: use GET.", ("allow", "GET, HEAD"))
@@ -84,11 +70,13 @@ def negotiate(
     if last_event_id == END_ID:
         return Answer(204, ())
     if admitted:
-        return Answer(200, _STREAM_HEADERS, streams=True)
+        return STREAM
     if "text/event-stream" in ranges:
-        block = ServerSentEvent(data=None, retry=round(come_back * 1000))
+        block = ServerSentEvent(data=None, retry=round(retry_delay * 1000))
         return Answer(200, _STREAM_HEADERS, block.encode())
-    return _refusal(503, "Full or closing: come back later.", ("retry-after", str(ceil(come_back))))
+    return _refusal(
+        503, "Full or closing: come back later.", ("retry-after", str(ceil(retry_delay)))
+    )
 
 
 def _refusal(status: int, text: str, *headers: tuple[str, str]) -> Answer:

@@ -1,8 +1,7 @@
 """The source of `trio-sse serve`: each line of standard input, no faster than it is taken.
 
 It reads in a worker thread, since standard input may be a file, which no event loop can wait for.
-It knows bytes, lines and the pace of the clients and of Redis; it does not know how events are
-served.
+It knows bytes, lines and the pace of the clients; it does not know how events are served.
 """
 
 from __future__ import annotations
@@ -11,25 +10,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import Final, Protocol, final
 
 import trio
 
 from .._broadcaster import Broadcaster
-from .._core.stream_history import ORIGIN, order
-
-if TYPE_CHECKING:
-    from ..redis import RedisRelay
 
 #: Bytes read at once: what a Linux pipe holds.
 _READ_SIZE: Final = 64 * 1024
 
-#: Seconds for which a line is waited for that Redis may have lost when it lost its history.
-_PATIENCE: Final = 2.0
 
-
-class Outlet(Protocol):
+class Sink(Protocol):
     """Where the lines go."""
 
     async def send(self, lines: Sequence[str]) -> None:
@@ -41,16 +32,16 @@ class Outlet(Protocol):
         ...
 
 
-async def broadcast_lines(outlet: Outlet, descriptor: int, *, exit_on_eof: bool) -> None:
+async def broadcast_lines(sink: Sink, descriptor: int, *, exit_on_eof: bool) -> None:
     """Broadcast the lines, then return if that was asked for, when all clients have taken them."""
     lines = _Lines()
     try:
         while chunk := await trio.to_thread.run_sync(
             os.read, descriptor, _READ_SIZE, abandon_on_cancel=True
         ):
-            await outlet.send(lines.feed(chunk))
-        await outlet.send(lines.rest())
-        await outlet.finish()
+            await sink.send(lines.feed(chunk))
+        await sink.send(lines.rest())
+        await sink.finish()
     finally:
         lines.report()
     if not exit_on_eof:
@@ -118,61 +109,3 @@ class ToClients:
     async def finish(self) -> None:
         """Wait until the clients have taken all lines."""
         await self._broadcaster.wait_all_taken()
-
-
-@final
-class ToRelay:
-    """Sends lines into the shared stream, as fast as Redis and the clients here take them."""
-
-    def __init__(
-        self, broadcaster: Broadcaster, options: argparse.Namespace, relay: RedisRelay
-    ) -> None:
-        self._broadcaster = broadcaster
-        self._event: str = options.event
-        self._buffer_size: int = options.buffer
-        self._relay = relay
-        self._since_pause = 0
-        self._last_id = ORIGIN
-        self._gaps = 0
-
-    async def send(self, lines: Sequence[str]) -> None:
-        """Broadcast lines, and wait until Redis has them."""
-        await trio.lowlevel.checkpoint()
-        for line in lines[:-1]:
-            await self._post(line)
-        for line in lines[-1:]:
-            await self._publish(line)
-
-    async def finish(self) -> None:
-        """Wait until the last line has come back and the clients here have taken it."""
-        with trio.CancelScope() as patience:
-            while order((now := self._relay.statistics()).head) < order(self._last_id):
-                if now.gaps != self._gaps:  # It may be among what was lost.
-                    patience.deadline = min(patience.deadline, trio.current_time() + _PATIENCE)
-                with self._broadcaster.subscribe() as events:
-                    await events.receive()
-        await self._broadcaster.wait_all_taken()
-
-    async def _post(self, line: str) -> None:
-        """Send a line behind which another one will be waited for."""
-        if self._since_pause + 1 < self._buffer_size:
-            # What is too large, which `_publish` tells, or finds no room now, goes there.
-            with suppress(trio.WouldBlock, ValueError):
-                self._broadcaster.broadcast(self._event, line)
-                self._since_pause += 1
-                return
-        await self._publish(line)
-
-    async def _publish(self, line: str) -> None:
-        """Send a line, and wait until Redis has it, and so all before it."""
-        self._gaps = self._relay.statistics().gaps
-        try:
-            self._last_id = await self._relay.publish(self._event, line)
-        except ValueError as error:
-            # It is longer than a chunk, so nothing before it in this one is still on its way.
-            print(f"trio-sse: a line is left out: {error}", file=sys.stderr)
-            return
-        self._since_pause += 1
-        if self._since_pause >= self._buffer_size:
-            await self.finish()
-            self._since_pause = 0

@@ -23,13 +23,14 @@ import attrs
 import trio
 from hypercorn.config import Config
 
-from .._asgi import sse_app
+from .._apps import sse_app
 from .._broadcaster import Broadcaster
 from .._delivery.response import Message, Receive, Scope, Send
 from ..hypercorn import serve
 
 if TYPE_CHECKING:
     from ..redis import RedisRelay
+    from .lines import Sink
 
 _STDIN: Final = 0
 
@@ -80,13 +81,13 @@ def _lines_program(options: argparse.Namespace) -> _Program:
     relay = _relay(options) if options.redis is not None else None
     broadcaster = Broadcaster(options.buffer, heartbeat_interval=options.heartbeat, relay=relay)
     broadcaster.register_event(options.event)
-    outlet = (
+    sink = (
         lines.ToClients(broadcaster, options)
         if relay is None
-        else lines.ToRelay(broadcaster, options, relay)
+        else _relayed(broadcaster, options, relay)
     )
     source = partial(
-        lines.broadcast_lines, outlet, _standard_input(options), exit_on_eof=options.exit_on_eof
+        lines.broadcast_lines, sink, _standard_input(options), exit_on_eof=options.exit_on_eof
     )
     return _Program(broadcaster, _read_page("lines.html", event=options.event), source, relay)
 
@@ -95,6 +96,12 @@ def _relay(options: argparse.Namespace) -> RedisRelay:
     from ..redis import RedisRelay
 
     return RedisRelay(options.redis, stream=options.stream)
+
+
+def _relayed(broadcaster: Broadcaster, options: argparse.Namespace, relay: RedisRelay) -> Sink:
+    from .relayed_lines import ToRelay
+
+    return ToRelay(broadcaster, options, relay)
 
 
 def _standard_input(options: argparse.Namespace) -> int:

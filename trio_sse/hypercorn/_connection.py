@@ -1,8 +1,8 @@
 """One connection of `trio_sse.hypercorn.serve`: hypercorn's, but it owns all bytes that go out.
 
 It subclasses hypercorn's `TCPServer` and replaces its write: what hypercorn sends, and what a
-stream sends past it, go out through one `Outlet`. With TLS, each record has the write timeout. It
-reads, too, and notices by itself when the client is gone.
+stream sends past it, go out through one `SocketWriter`. With TLS, each record has the write
+timeout. It reads, too, and notices by itself when the client is gone.
 
 The hazards of each line here, met by prototypes, are told in docs/design.md. Together with
 `hypercorn` it is the only room that knows hypercorn's classes.
@@ -25,10 +25,10 @@ from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
 
-from .._delivery.active_streams import Carried
-from .._delivery.bypass import Framing, OutletDoor
-from .._delivery.direct import EXTENSION
-from .._delivery.socket_writer import Outlet
+from .._delivery import active_streams, bypass
+from .._delivery.active_streams import ActiveStreams
+from .._delivery.bypass import Bypass, ChunkedCoding
+from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
 from ._http2 import BoundedSend, is_first_answer, is_upgrade, release_streams
 
@@ -51,11 +51,11 @@ class Server:
 
     write_timeout: float
     writer: Writer = attrs.field(factory=Writer, init=False)
-    carried: Carried = attrs.field(init=False)
-    framing: Framing = attrs.field(factory=Framing, init=False)
+    streams: ActiveStreams = attrs.field(init=False)
+    coding: ChunkedCoding = attrs.field(factory=ChunkedCoding, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.carried = Carried(self.write_timeout)
+        self.streams = ActiveStreams(self.write_timeout)
 
 
 @final
@@ -78,13 +78,13 @@ class Connection(TCPServer):
         self._call_app = app
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
-        self._outlet = Outlet(self._socket, self.send_lock, server.write_timeout)
+        self._socket_writer = SocketWriter(self._socket, self.send_lock, server.write_timeout)
         # Ended when the connection is gone, since hypercorn does not read on while a request waits
         # for the response before it, or for its application.
         self._reading = trio.CancelScope()
         self._heard_all = False
         self._upgraded = False
-        self._door: OutletDoor | None = None
+        self._bypass: Bypass | None = None
 
     async def protocol_send(self, event: Event) -> None:
         """Write hypercorn's bytes; leave its other events to hypercorn."""
@@ -99,18 +99,18 @@ class Connection(TCPServer):
             if self._tls is not None:
                 await self._write_records(self._tls, memoryview(event.data))
             else:
-                if self._door is not None:
-                    self._door.notice(event.data)
+                if self._bypass is not None:
+                    self._bypass.observe(event.data)
                 with suppress(trio.WouldBlock):
-                    self._outlet.put(event.data)
-                await self._outlet.flush()
+                    self._socket_writer.put(event.data)
+                await self._socket_writer.flush()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             self._stop_reading_soon()
             await self.protocol.handle(Closed())
 
     def abort(self) -> None:
         """Close with a reset: whoever waits on the socket wakes."""
-        self._outlet.reset()
+        self._socket_writer.reset()
         self._stop_reading_soon()
 
     async def _read_on(self) -> None:
@@ -170,7 +170,7 @@ class Connection(TCPServer):
             raise trio.BrokenResourceError("aborted: the client took no byte")
 
     async def _close(self) -> None:
-        if not self._outlet.is_empty:
+        if not self._socket_writer.is_empty:
             self.abort()  # A clean end would tell the client that it has all.
         await super()._close()
 
@@ -178,31 +178,31 @@ class Connection(TCPServer):
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
     ) -> None:
         """Call the application, with our extensions in the scope of an HTTP request."""
-        door = None
+        past = None
         if scope["type"] == "http":
-            self.server.carried.offer(scope)
-            self._door = door = self._offer_door(scope)
+            scope["extensions"][active_streams.EXTENSION] = self.server.streams
+            self._bypass = past = self._offer_bypass(scope)
             stream_id = send.__self__.stream_id
-            send = _ShieldedEnd(send, self._outlet)
+            send = _ShieldedEnd(send, self._socket_writer)
             if scope["http_version"] == "2":
                 send = self._bound(send, stream_id)
         try:
             await self._call_app(scope, receive, send)
         finally:
-            if door is not None:
-                door.shut()
-                if self._door is door:  # An application may go on beside the next request.
-                    self._door = None
-            if not self._outlet.is_empty:
+            if past is not None:
+                past.revoke()
+                if self._bypass is past:  # An application may go on beside the next request.
+                    self._bypass = None
+            if not self._socket_writer.is_empty:
                 cast("Any", self._task_group).spawn(self._flush_rest)
 
-    def _offer_door(self, scope: Any) -> OutletDoor | None:
+    def _offer_bypass(self, scope: Any) -> Bypass | None:
         if self._tls is not None or scope["http_version"] != "1.1" or scope["method"] != "GET":
             return None
-        door = scope["extensions"][EXTENSION] = OutletDoor(
-            self._outlet, self.server.framing, self.server.writer, self.abort
+        past = scope["extensions"][bypass.EXTENSION] = Bypass(
+            self._socket_writer, self.server.coding, self.server.writer, self.abort
         )
-        return door
+        return past
 
     def _bound(self, send: Any, stream_id: int) -> Any:
         http2: H2Protocol = cast("Any", self.protocol).protocol
@@ -212,7 +212,7 @@ class Connection(TCPServer):
 
     async def _flush_rest(self) -> None:
         try:
-            await self._outlet.flush()
+            await self._socket_writer.flush()
         except trio.BrokenResourceError:
             self.abort()
 
@@ -227,12 +227,12 @@ class _ShieldedEnd:
     """
 
     _send: Callable[[Any], Awaitable[None]]
-    _outlet: Outlet
+    _socket_writer: SocketWriter
 
     async def __call__(self, message: Any) -> None:
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             with suppress(trio.BrokenResourceError):  # The write to come is told the same.
-                await self._outlet.flush()
+                await self._socket_writer.flush()
             with trio.CancelScope(shield=True):
                 await self._send(message)
         else:

@@ -39,9 +39,9 @@ _BACKLOG: Final = 1024
 #: Seconds for hypercorn to write the ends of HTTP/2 streams, which it puts on the wire by itself.
 _SETTLE: Final = 0.1
 
-#: Seconds for the last words of what is cancelled (see `_delivery`), before connections are
+#: Seconds for the epilogue of what is cancelled (see `_delivery`), before connections are
 #: aborted.
-_LAST_WORDS: Final = 0.5
+_EPILOGUE: Final = 0.5
 
 
 async def serve(
@@ -133,7 +133,7 @@ class _Server:
         """End the streams, then give the rest hypercorn's graceful treatment, all in one time."""
         deadline = trio.current_time() + self._config.graceful_timeout
         with trio.move_on_at(deadline):
-            await self._shared.carried.aclose()
+            await self._shared.streams.aclose()
             # Once it is told, hypercorn closes a connection with its last stream, whatever that
             # one still has to send.
             await trio.sleep(_SETTLE)
@@ -163,7 +163,7 @@ class _Server:
         try:
             await trio.sleep_forever()
         finally:
-            with trio.move_on_after(_LAST_WORDS, shield=True):
+            with trio.move_on_after(_EPILOGUE, shield=True):
                 while self._connections:
                     await self._all_gone.park()
             for connection in self._connections:

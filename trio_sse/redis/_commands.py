@@ -16,8 +16,8 @@ import attrs
 
 from .._core.event import ServerSentEvent
 from .._core.event_types import RESET_EVENT
-from .._core.stream_history import ORIGIN
-from ._outbox import MAX_BYTES, Letter
+from ._history import ORIGIN
+from ._outbox import MAX_BYTES, PendingEvent
 from ._session import MissingKeyError, Session
 
 #: Seconds that Redis waits for a next event before it says that there is none.
@@ -101,9 +101,11 @@ class Stream:
         """Number batches anew: never as before a fork, or as one that is still on its way."""
         self._marker = f"{{{self._key}}}:producer:{secrets.token_hex(8)}"
 
-    async def append(self, session: Session, number: int, letters: Sequence[Letter]) -> list[str]:
+    async def append(
+        self, session: Session, number: int, events: Sequence[PendingEvent]
+    ) -> list[str]:
         """Write a batch, once however often this is called with its number; return the ids."""
-        fields = chain.from_iterable(map(_fields, letters))
+        fields = chain.from_iterable(map(_fields, events))
         reply: bytes = await session.command(
             b"EVAL",
             *(_APPEND, 2, self._key, self._marker, number, self.maxlen, _MARKER_LIFETIME),
@@ -144,9 +146,9 @@ class Stream:
         return Extent(reply[b"last-generated-id"].decode(), is_whole)
 
 
-def _fields(letter: Letter) -> tuple[str, str, str]:
-    topic = "" if letter.topic is None else f"+{letter.topic}"
-    return letter.event.event, letter.event.data or "", topic
+def _fields(pending: PendingEvent) -> tuple[str, str, str]:
+    topic = "" if pending.topic is None else f"+{pending.topic}"
+    return pending.event.event, pending.event.data or "", topic
 
 
 def _entries(reply: Iterable[tuple[bytes, list[bytes]]]) -> list[Entry]:

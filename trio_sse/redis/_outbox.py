@@ -12,8 +12,11 @@ from typing import Final, final
 
 import attrs
 import trio
+from trio.lowlevel import enable_ki_protection
 
+from .._core.changes import Changes
 from .._core.event import ServerSentEvent
+from .._core.run_guard import RunGuard
 
 #: Events of one batch, at most.
 _BATCH: Final = 100
@@ -24,7 +27,7 @@ MAX_BYTES: Final = 1024 * 1024
 
 @final
 @attrs.define(eq=False)
-class Letter:
+class PendingEvent:
     """An event on its way into the stream.
 
     Raises:
@@ -54,7 +57,7 @@ class Letter:
 
 @final
 class Outbox:
-    """A bounded queue of letters.
+    """A bounded queue of events.
 
     Args:
         max_events: How many there may be.
@@ -64,63 +67,66 @@ class Outbox:
     def __init__(self, max_events: int, max_bytes: int) -> None:
         self._max_events = max_events
         self._max_bytes = max_bytes
-        self._letters: deque[Letter] = deque()
+        self._events: deque[PendingEvent] = deque()
         self._in_flight = 0
         self._changed = trio.lowlevel.ParkingLot()
+        #: A broadcast may strike inside Trio, where nobody can be woken.
+        self._wakes = Changes()
         self.bytes = 0
         self._is_open = False
         #: The number of the batch that is to be sent next, or again.
         self.batch_number = 1
 
     def __len__(self) -> int:
-        return len(self._letters)
+        return len(self._events)
 
     @property
     def oldest_posted_at(self) -> float | None:
-        """When the oldest letter was put in, by Trio's clock."""
-        return self._letters[0].posted_at if self._letters else None
+        """When the oldest event was put in, by Trio's clock."""
+        return self._events[0].posted_at if self._events else None
 
-    def post_nowait(self, letter: Letter) -> None:
-        """Accept a letter.
+    def post_nowait(self, event: PendingEvent) -> None:
+        """Accept an event.
 
         Raises:
             trio.WouldBlock: If there is no room.
             trio.ClosedResourceError: If it is not open.
             ValueError: If the event is too large.
         """
-        self._check(letter)
-        if not self._has_room(letter):
+        self._check(event)
+        if not self._has_room(event):
             raise trio.WouldBlock(
                 f"the relay's outbox is full ({len(self)} events, {self.bytes} bytes): Redis is "
                 "away or too slow; drop the event, or wait in relay.publish()"
             )
-        self._letters.append(letter)
-        self.bytes += letter.size
-        self._changed.unpark_all()
+        self._events.append(event)
+        self.bytes += event.size
+        self._wakes.run(self._changed.unpark_all)
 
-    async def post(self, letter: Letter) -> None:
-        """Accept a letter as soon as there is room; raise as `post_nowait` does."""
+    async def post(self, event: PendingEvent) -> None:
+        """Accept an event as soon as there is room; raise as `post_nowait` does."""
         await trio.lowlevel.checkpoint()
-        self._check(letter)
-        while self._is_open and not self._has_room(letter):
+        self._check(event)
+        while self._is_open and not self._has_room(event):
             await self._changed.park()
-        self.post_nowait(letter)
+        self.post_nowait(event)
 
-    async def batch(self) -> list[Letter]:
+    @enable_ki_protection  # Nor may one strike between a look at what there is and the wait.
+    async def batch(self) -> list[PendingEvent]:
         """Return what is to be sent, waiting for it: none once it is closed and all is sent."""
         await trio.lowlevel.checkpoint()
-        while self._is_open and not self._letters:
+        while self._is_open and not self._events:
             await self._changed.park()
         self._in_flight = self._in_flight or min(len(self), _BATCH)
-        return [*islice(self._letters, self._in_flight)]
+        return [*islice(self._events, self._in_flight)]
 
     def acknowledge(self, ids: list[str]) -> None:
-        """Let go of the batch: these are its letters' ids."""
+        """Let go of the batch: these are its events' ids."""
         for event_id in ids:
-            letter = self._letters.popleft()
-            self.bytes -= letter.size
-            letter.id = event_id
-            letter.settled.set()
+            event = self._events.popleft()
+            self.bytes -= event.size
+            event.id = event_id
+            event.settled.set()
         self._in_flight = 0
         self.batch_number += 1
         self._changed.unpark_all()
@@ -136,8 +142,9 @@ class Outbox:
                 "the relay does not run: start it first, by await nursery.start(relay.run)"
             )
 
-    def open(self) -> None:
-        """Accept letters from now on."""
+    def open(self, run_guard: RunGuard) -> None:
+        """Accept events from now on, in this run."""
+        self._wakes.run_guard = run_guard
         self._is_open = True
 
     def close(self) -> None:
@@ -146,22 +153,22 @@ class Outbox:
         self._changed.unpark_all()
 
     def drop(self) -> int:
-        """Let go of what is left, unsent; return how many letters that were."""
+        """Let go of what is left, unsent; return how many events that were."""
         dropped = len(self)
-        while self._letters:
-            self._letters.popleft().settled.set()
+        while self._events:
+            self._events.popleft().settled.set()
         self.bytes = 0
         self._in_flight = 0
         return dropped
 
-    def _has_room(self, letter: Letter) -> bool:
-        return len(self) < self._max_events and self.bytes + letter.size <= self._max_bytes
+    def _has_room(self, event: PendingEvent) -> bool:
+        return len(self) < self._max_events and self.bytes + event.size <= self._max_bytes
 
-    def _check(self, letter: Letter) -> None:
+    def _check(self, event: PendingEvent) -> None:
         self.check_open()
         limit = min(MAX_BYTES, self._max_bytes)
-        if letter.size > limit:
+        if event.size > limit:
             raise ValueError(
-                f"an event of {letter.size} bytes is too large for the relay, which takes {limit}; "
+                f"an event of {event.size} bytes is too large for the relay, which takes {limit}; "
                 "send a reference to it"
             )

@@ -13,8 +13,8 @@ from typing import Final, final
 import trio
 
 from .._core.relay import Node
-from .._core.stream_history import ORIGIN, order
 from ._commands import Entry, Stream
+from ._history import ORIGIN, StreamHistory, order
 from ._session import Session
 
 #: Events that are read at once, at most.
@@ -25,12 +25,13 @@ _PACE: Final = 0.1
 
 
 @final
-class Tail:
+class StreamReader:
     """Reads a stream to its end, and on as it grows."""
 
-    def __init__(self, stream: Stream, node: Node) -> None:
+    def __init__(self, stream: Stream, node: Node, history: StreamHistory) -> None:
         self._stream = stream
         self._node = node
+        self._history = history
         # Half of a buffer, so that a client which is behind by a page can still take one; and less
         # than a full page cannot hide that what came before it was trimmed.
         self._page_size = max(1, min(_MAX_PAGE, node.buffer_size // 2, stream.maxlen))
@@ -60,7 +61,7 @@ class Tail:
         if self._last_id is None:
             await self._stream.check(session)
             self._last_id = (await self._stream.extent(session)).last_id
-            self._node.history.begin(self._last_id)
+            self._history.begin(self._last_id)
         elif not await self._is_known(session, self._last_id):
             await self._begin_again(session)
         self.started.set()
@@ -101,7 +102,7 @@ class Tail:
 
     async def _begin_again(self, session: Session) -> None:
         """Go on after what Redis and we both know, or else after what comes first."""
-        known = self._node.history.ids
+        known = self._history.ids
         page = await self._stream.page(session, known[0], len(known))
         kept = {entry.id for entry in page.entries}
         if page.anchored:
@@ -117,7 +118,9 @@ class Tail:
     def _tell_gap(self, last_id: str, *, covered: bool) -> None:
         self.gaps += 1
         reason = "events were lost in Redis, or this server was away from it for too long"
-        self._node.begin_again(reason, last_id, covered=covered)
+        self._node.check_run()
+        self._history.begin(last_id, covered=covered)
+        self._node.begin_again(reason, last_id)
 
     def _take(self, entry: Entry) -> None:
         self._last_id = entry.id

@@ -15,13 +15,15 @@ import attrs
 import trio
 
 from .._core.event import ServerSentEvent
+from .._core.history import History
 from .._core.options import check_count, check_seconds, check_topic
-from .._core.relay import Node, Recalled
-from .._core.run_guard import HomeRun
+from .._core.relay import Node, Replayed
+from .._core.run_guard import RunGuard
 from ._commands import Stream
-from ._outbox import Letter, Outbox
-from ._reader import Tail
-from ._replay import Recall
+from ._history import StreamHistory
+from ._outbox import Outbox, PendingEvent
+from ._reader import StreamReader
+from ._replay import Replayer
 from ._session import Server, Session
 
 #: Seconds that the end of a relay waits until Redis has what was broadcast before.
@@ -127,12 +129,12 @@ class RedisRelay:
         self._published = 0
         self._dropped = 0
         self._node: Node | None = None
-        self._tail: Tail
-        self._recall: Recall
-        self._home: HomeRun | None = None
+        self._reader: StreamReader
+        self._replayer: Replayer
+        self._run_guard: RunGuard | None = None
 
-    def attach(self, node: Node) -> None:
-        """Work for a broadcaster (which calls this itself).
+    def attach(self, node: Node, history_size: int) -> History:
+        """Work for a hub (which calls this itself); return the record of what comes.
 
         Raises:
             RuntimeError: If it works for another one.
@@ -140,8 +142,10 @@ class RedisRelay:
         if self._node is not None:
             raise RuntimeError("this relay has a broadcaster already: make one for each")
         self._node = node
-        self._tail = Tail(self._stream, node)
-        self._recall = Recall(self._server, self._stream, node.history, self._tail)
+        history = StreamHistory(history_size)
+        self._reader = StreamReader(self._stream, node, history)
+        self._replayer = Replayer(self._server, self._stream, history, self._reader)
+        return history
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry events until cancelled; it has started once the stream can be read.
@@ -154,22 +158,22 @@ class RedisRelay:
             RefusedError: At the start, if the password, a permission or the key is wrong.
             RuntimeError: If no broadcaster has this relay, or it runs already.
         """
-        if self._node is None or self._home is not None:
+        if self._node is None or self._run_guard is not None:
             raise RuntimeError("a relay runs for the Broadcaster(relay=...) that has it, and once")
-        self._home = HomeRun()
+        self._run_guard = run_guard = RunGuard()
         self._stream.begin()
         flushing = trio.CancelScope(shield=True)
         try:
-            await self._server.keep_session(self._tail.begin, refusable=True)
+            await self._server.keep_session(self._reader.begin, refusable=True)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._server.keep_session, self._tail.read)
-                nursery.start_soon(self._recall.run)
+                nursery.start_soon(self._server.keep_session, self._reader.read)
+                nursery.start_soon(self._replayer.run)
                 nursery.start_soon(self._publish, flushing)
                 task_status.started()
-                await self._wait_for_the_end(flushing)
+                await self._wait_for_the_end(flushing, run_guard)
         finally:
-            self._tail.started = trio.Event()
-            self._home = None
+            self._reader.started = trio.Event()
+            self._run_guard = None
             self._drop()
 
     async def publish(self, event: str, data: object, *, topic: str | None = None) -> str:
@@ -193,47 +197,47 @@ class RedisRelay:
         if self._node is None:
             raise trio.ClosedResourceError("no Broadcaster(relay=...) has this relay")
         self._check_running()
-        letter = Letter(ServerSentEvent(event, self._node.serialise(event, data)), topic)
-        await self._outbox.post(letter)
-        await letter.settled.wait()
-        if letter.id is None:
+        pending = PendingEvent(ServerSentEvent(event, self._node.serialise(event, data)), topic)
+        await self._outbox.post(pending)
+        await pending.settled.wait()
+        if pending.id is None:
             raise trio.BrokenResourceError(
                 "the relay ended before Redis had acknowledged this event, which may be lost"
             )
-        return letter.id
+        return pending.id
 
     def send_nowait(self, event: ServerSentEvent, topic: str | None) -> None:
         """Accept an event for the stream (which `Broadcaster.broadcast` calls)."""
         self._check_running()
-        self._outbox.post_nowait(Letter(event, topic))
+        self._outbox.post_nowait(PendingEvent(event, topic))
 
-    async def recall(self, last_event_id: str | None, topics: frozenset[str]) -> Recalled | None:
+    async def replay(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         """Look up what a client has missed (which its request calls)."""
-        return await self._recall.look_up(last_event_id, topics)
+        return await self._replayer.look_up(last_event_id, topics)
 
     def statistics(self) -> RelayStatistics:
         """Return how the relay is, once a broadcaster has it."""
-        tail, oldest = self._tail, self._outbox.oldest_posted_at
+        reader, oldest = self._reader, self._outbox.oldest_posted_at
         return RelayStatistics(
-            ready=tail.reads,
-            head=tail.head,
-            lag=tail.lag,
+            ready=reader.reads,
+            head=reader.head,
+            lag=reader.lag,
             outbox_events=len(self._outbox),
             outbox_bytes=self._outbox.bytes,
             outbox_age=0.0 if oldest is None else trio.current_time() - oldest,
             published=self._published,
-            received=tail.received,
-            refused=tail.refused,
+            received=reader.received,
+            refused=reader.refused,
             dropped=self._dropped,
-            gaps=tail.gaps,
-            recalling=self._recall.waiting,
+            gaps=reader.gaps,
+            recalling=self._replayer.waiting,
             sessions_lost=self._server.sessions_lost,
             last_error=self._server.last_error,
         )
 
     def _check_running(self) -> None:
-        if self._home is not None:
-            self._home.is_over()
+        if self._run_guard is not None:
+            self._run_guard.is_over()
         self._outbox.check_open()
 
     async def _publish(self, flushing: trio.CancelScope) -> None:
@@ -242,14 +246,14 @@ class RedisRelay:
 
     async def _send_batches(self, session: Session) -> None:
         """Send what is in the outbox, until it is closed and empty."""
-        while letters := await self._outbox.batch():
+        while events := await self._outbox.batch():
             number = self._outbox.batch_number
-            self._outbox.acknowledge(await self._stream.append(session, number, letters))
-            self._published += len(letters)
+            self._outbox.acknowledge(await self._stream.append(session, number, events))
+            self._published += len(events)
 
-    async def _wait_for_the_end(self, flushing: trio.CancelScope) -> None:
+    async def _wait_for_the_end(self, flushing: trio.CancelScope, run_guard: RunGuard) -> None:
         """Accept events until cancelled, then leave a little time to what is on its way."""
-        self._outbox.open()
+        self._outbox.open(run_guard)
         try:
             await trio.sleep_forever()
         finally:

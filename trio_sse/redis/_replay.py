@@ -15,11 +15,11 @@ from typing import Final, final
 import attrs
 import trio
 
-from .._core.relay import Recalled
-from .._core.ring import Block
-from .._core.stream_history import ORIGIN, StreamHistory, order, parse_id
+from .._core.history import Block
+from .._core.relay import Replayed
 from ._commands import Entry, Stream
-from ._reader import Tail
+from ._history import ORIGIN, StreamHistory, order, parse_id
+from ._reader import StreamReader
 from ._session import Server, Session
 
 #: Events that are read at once.
@@ -54,14 +54,16 @@ class _Request:
 
 
 @final
-class Recall:
+class Replayer:
     """Looks up the past of clients that come back."""
 
-    def __init__(self, server: Server, stream: Stream, history: StreamHistory, tail: Tail) -> None:
+    def __init__(
+        self, server: Server, stream: Stream, history: StreamHistory, reader: StreamReader
+    ) -> None:
         self._server = server
         self._stream = stream
         self._history = history
-        self._tail = tail
+        self._reader = reader
         self._wanted: dict[str, _Request] = {}
         self._asked = trio.lowlevel.ParkingLot()
         #: Where each id is in a page that was read: what follows it begins there.
@@ -75,14 +77,14 @@ class Recall:
         """How many clients wait for their past."""
         return len(self._patience)
 
-    async def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Recalled | None:
+    async def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         """Return what a client has missed; `None` if Redis says nothing for too long."""
         with trio.move_on_after(self._server.timeout) as patience:
             self._patience.add(patience)
             try:
-                await self._tail.started.wait()
+                await self._reader.started.wait()
                 if last_event_id is None or parse_id(last_event_id) is None:
-                    return Recalled(last_event_id)
+                    return Replayed(last_event_id)
                 return await self._collect(last_event_id, topics)
             finally:
                 self._patience.discard(patience)
@@ -98,21 +100,21 @@ class Recall:
                 await self._asked.park()
             await self._server.keep_session(self._read_pages)
 
-    async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Recalled | None:
+    async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Replayed | None:
         blocks: list[bytes] = []
         cursor = last_event_id
         while not self._history.covers(cursor):
             if len(self._wanted) >= _MAX_WANTED:
                 return None
-            moved = self._tail.moved
+            moved = self._reader.moved
             piece = self._find(cursor) or await self._ask(cursor)
             if piece is None:
-                return Recalled(last_event_id)
+                return Replayed(last_event_id)
             blocks += piece.block.wire(topics)
             if piece.last_id == cursor:  # It is ahead of what has come here.
                 await moved.wait()
             cursor = piece.last_id
-        return Recalled(cursor, blocks)
+        return Replayed(cursor, blocks)
 
     def _find(self, cursor: str) -> _Piece | None:
         if cursor not in self._pieces and cursor in self._places:
@@ -145,7 +147,7 @@ class Recall:
         # First alone: an id that somebody has made up must not cost a page.
         is_known = (await self._stream.page(session, cursor, 0)).anchored
         # Nothing precedes the origin that could be lost, unless there was another stream.
-        if is_known and not (cursor == ORIGIN and self._tail.gaps):
+        if is_known and not (cursor == ORIGIN and self._reader.gaps):
             page = await self._stream.page(session, cursor, _PAGE)
             for patience in self._patience:
                 patience.deadline = trio.current_time() + self._server.timeout

@@ -11,8 +11,8 @@ import re
 from collections import deque
 from typing import Final, final
 
-from .event import ServerSentEvent
-from .ring import Missed, Ring
+from .._core.event import ServerSentEvent
+from .._core.history import History, Missed
 
 _ID: Final = re.compile(r"(0|[1-9][0-9]{0,19})-(0|[1-9][0-9]{0,19})", re.ASCII)
 
@@ -40,7 +40,7 @@ def order(known: str) -> StreamId:
 
 
 @final
-class StreamHistory(Ring):
+class StreamHistory(History):
     """A bounded record of events that have ids already."""
 
     def __init__(self, size: int) -> None:
@@ -50,7 +50,6 @@ class StreamHistory(Ring):
 
     @property
     def last_id(self) -> str:
-        """The id of the last event, or that where the record began."""
         return self._ids[-1]
 
     @property
@@ -66,21 +65,20 @@ class StreamHistory(Ring):
         self._ids = deque([last_id])
         self._positions = {last_id: 0} if covered else {}
 
-    def append(self, event: ServerSentEvent, topic: str | None) -> None:
-        """Record an event that has an id."""
-        super().append(event, topic)
+    def append(self, event: ServerSentEvent, topic: str | None) -> ServerSentEvent:
+        self._record(event, topic)
         event_id = str(event.id)
         self._ids.append(event_id)
         self._positions[event_id] = self._count
         if len(self._ids) > self._size + 1:
             self._positions.pop(self._ids.popleft(), None)
+        return event
 
     def covers(self, known: str) -> bool:
         """Whether all that follows this id is here."""
         return known in self._positions
 
     def since(self, last_event_id: str) -> Missed:
-        """Return what followed the event with this id, whoever has made the id up."""
         if self.covers(last_event_id):
             return Missed(self._positions[last_event_id])
         numbers = parse_id(last_event_id)

@@ -1,0 +1,169 @@
+"""How users serve a stream: `sse_app`, `sse_route` and `producer_app`.
+
+It knows ASGI applications; what travels in a stream is not its business. The applications ignore
+the path, so one may be a whole server, be mounted, or be returned by a route.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import TYPE_CHECKING, final
+
+import trio
+
+from ._broadcaster import Broadcaster
+from ._core.client import Opened
+from ._core.feed import Source, open_feed
+from ._core.hub import Hub, hub_of
+from ._core.jitter import expiry, retry_delay
+from ._core.options import Snapshot, StreamOptions, check_interval
+from ._delivery.active_streams import ActiveStream
+from ._delivery.heartbeat import HeartbeatTimer
+from ._delivery.response import Delivery, Receive, Scope, Send
+from ._http.asgi import Request, answer_other, judge, open_stream, send_answer
+from ._http.headers import Head, Headers
+from ._http.negotiation import STREAM, Answer
+
+if TYPE_CHECKING:
+    import quart
+
+
+def sse_app(
+    broadcaster: Broadcaster,
+    *,
+    topics: Iterable[str] = (),
+    snapshot: Snapshot | None = None,
+    key: Hashable = None,
+    key_limit: float = math.inf,
+    max_age: float = math.inf,
+    headers: Headers = (),
+) -> SSEApp:
+    """Return an ASGI application that streams all that is broadcast to whoever requests it.
+
+    It is cheap to make: serve it as it is, mount it, await it from another ASGI application, or
+    return it from a Starlette route, after that route's own checks.
+
+    Args:
+        broadcaster: Where the events come from.
+        topics: What the client gets, besides the events without a topic.
+        snapshot: Returns the (event type, data) pairs that a stream begins with, unless the browser
+            gets just what it missed. It is called in the step in which the client is registered, so
+            no change falls between the two; its events are checked as those of `broadcast` are.
+        key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
+            `None` for nobody's.
+        key_limit: How many streams of the key there may be at a time. A browser that is turned
+            away comes back by itself.
+        max_age: Seconds after which a stream ends, between two events, and the browser reconnects;
+            each stream ends after 80 to 100 % of it.
+        headers: Further response headers as (name, value) pairs, for instance
+            ``[("access-control-allow-origin", "https://example.org")]``; they replace ours of the
+            same name.
+
+    Raises:
+        ValueError: If `key_limit` is less than 1, `max_age` is not greater than 0, or a header is
+            malformed or one that the stream itself depends on.
+        TypeError: If `topics` is not a collection of `str`.
+    """
+    options = StreamOptions(
+        topics=topics, snapshot=snapshot, key=key, key_limit=key_limit, max_age=max_age
+    )
+    return SSEApp(hub_of(broadcaster), options, Head(headers))
+
+
+@final
+class SSEApp:
+    """An ASGI application that streams a broadcaster's events; made by `sse_app`."""
+
+    def __init__(self, hub: Hub, options: StreamOptions, head: Head) -> None:
+        self._hub = hub
+        self._options = options
+        self._head = head
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer an HTTP request or the server's lifespan; close a WebSocket."""
+        if scope["type"] != "http":
+            await answer_other(scope["type"], receive, send)
+            return
+        request = Request.of(scope)
+        opened = await open_stream(self._hub, self._options, request)
+        if isinstance(opened, Answer):
+            await send_answer(send, self._head, opened)
+            return
+        timer = HeartbeatTimer(self._hub.heartbeat_interval)
+        timer.expires_at = trio.current_time() + expiry(self._options.max_age)
+        with ActiveStream(opened, request.streams) as stream:
+            delivery = Delivery(stream, send, request.bypass, timer)
+            await delivery.run(self._head.message(STREAM), receive)
+
+
+def sse_route(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
+    """Return a Quart-Trio view that streams all that is broadcast to whoever requests it.
+
+    Needs the extra ``quart``. Use it as ``app.add_url_rule("/events",
+    view_func=sse_route(broadcaster))``; each view has an endpoint name of its own, so that an app
+    may have several.
+    """
+    from .quart import view
+
+    return view(broadcaster)
+
+
+def producer_app(
+    source: Source, *, heartbeat_interval: float | None = 15.0, headers: Headers = ()
+) -> ProducerApp:
+    """Return an ASGI application that streams to one client what is produced for it.
+
+    It is for one request: return it from a Starlette route, or await it from an application of
+    yours. The source is entered when the response begins, and left, which cancels what is in it,
+    when the client leaves. It is never far ahead of a client that reads slowly. When its channel
+    ends, the stream ends cleanly; if it fails, or is cancelled, the client sees a cut. A browser's
+    EventSource reconnects after either, unless the last event has the id ``end``: the request that
+    names it is answered 204, at which a browser stops.
+
+    Args:
+        source: A context manager that gives a channel, as what `trio.as_safe_channel` decorates.
+        heartbeat_interval: Seconds of silence after which a comment is sent; `None` or `math.inf`
+            for never.
+        headers: Further response headers, as for `sse_app`.
+
+    Raises:
+        ValueError: If `heartbeat_interval` is not greater than 0, or a header as for `sse_app`.
+
+    Example::
+
+        @trio.as_safe_channel
+        async def countdown():
+            for n in range(10, 0, -1):
+                yield ServerSentEvent("count", str(n))
+                await trio.sleep(1)
+
+        app = producer_app(countdown())
+    """
+    return ProducerApp(source, check_interval(heartbeat_interval), Head(headers))
+
+
+@final
+class ProducerApp:
+    """An ASGI application that streams what is produced for one client; see `producer_app`."""
+
+    def __init__(self, source: Source, heartbeat_interval: float, head: Head) -> None:
+        self._source = source
+        self._heartbeat_interval = heartbeat_interval
+        self._head = head
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request."""
+        if scope["type"] != "http":
+            await answer_other(scope["type"], receive, send)
+            return
+        request = Request.of(scope)
+        answer = judge(request, admitted=True, retry_delay=retry_delay())
+        if not answer.streams:
+            await send_answer(send, self._head, answer)
+            return
+        timer = HeartbeatTimer(self._heartbeat_interval)
+        async with open_feed(self._source) as client:
+            with ActiveStream(Opened(client), request.streams) as stream:
+                delivery = Delivery(stream, send, request.bypass, timer, whole=True)
+                await delivery.run(self._head.message(answer), receive)

@@ -1,0 +1,296 @@
+"""The engine: one event in, one bounded memory channel for each client out.
+
+It knows nothing of HTTP, of servers and of time, and starts no task. Sending has no checkpoint, so
+nothing else runs until every client has its event, and all clients see the same order. Opening is
+one step, too: a client that comes is registered where its past was looked up, so nothing falls
+between the two. Whatever changes something is one of the registry's `Changes`: a broadcast that
+strikes inside one (out of a signal handler, a `__del__`, a logging handler) goes out after it.
+
+Users see its face, `Broadcaster`; the adapters of this package reach it by `hub_of`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable, Sequence
+from typing import final
+
+import attrs
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from .client import Client, Opened
+from .event import ServerSentEvent
+from .event_types import RESET_EVENT, EventTypes
+from .history import History, LocalHistory
+from .jitter import retry_delay
+from .options import StreamOptions, check_count, check_limit, check_range, check_topic
+from .preamble import Past, Preamble
+from .registry import Registry
+from .relay import Relay, Replayed
+from .subscription import Subscription
+
+_logger = logging.getLogger("trio_sse")
+
+
+@final
+@attrs.frozen
+class BroadcasterStatistics:
+    """What a broadcaster has done and holds, as of now."""
+
+    clients: int
+    """Clients that get the next broadcast."""
+
+    clients_direct: int
+    """Those of them that are written to directly, past ASGI's `send`."""
+
+    streams: int
+    """Responses under way, those of pruned clients that still take their backlog included."""
+
+    events_broadcast: int
+    """Events broadcast since the broadcaster was made."""
+
+    clients_pruned: int
+    """Clients taken out because their buffer was full."""
+
+
+@final
+class Hub:
+    """What a broadcaster does; see there for the arguments."""
+
+    def __init__(
+        self,
+        *,
+        buffer_size: int,
+        heartbeat_interval: float,
+        history_size: int,
+        max_clients: float,
+        reconnection_time: tuple[float, float] | None,
+        event_types: EventTypes,
+        relay: Relay | None,
+    ) -> None:
+        check_count("buffer_size", buffer_size, at_least=1)
+        check_count("history_size", history_size, at_least=0)
+        check_limit("max_clients", max_clients)
+        if reconnection_time is not None:
+            check_range("reconnection_time", reconnection_time)
+        self.buffer_size = buffer_size
+        self.heartbeat_interval = heartbeat_interval
+        self.event_types = event_types
+        self.registry = Registry()
+        self.closed = False
+        self._max_clients = max_clients
+        self._reconnection_time = reconnection_time
+        self._clients_pruned = 0
+        self._relay = relay
+        self._history = self._new_history(history_size)
+        self._preamble = Preamble(self._history, event_types, reconnection_time)
+
+    # Events in.
+
+    def broadcast(self, event: str, data: object, topic: str | None) -> None:
+        """See `Broadcaster.broadcast`."""
+        self.check_open()
+        if topic is not None:
+            check_topic(topic)
+        message = ServerSentEvent(event, self.event_types.serialise(event, data))
+        if self._relay is not None:
+            self._relay.send_nowait(message, topic)
+        else:
+            self.registry.check_run()
+            self.registry.changes.run(self._record_and_send, message, topic)
+
+    def serialise(self, event: str, data: object) -> str:
+        """See `Node.serialise`."""
+        return self.event_types.serialise(event, data)
+
+    def check_run(self) -> None:
+        """See `Node.check_run`."""
+        self.registry.check_run()
+
+    @enable_ki_protection
+    def deliver(self, event: ServerSentEvent, topic: str | None) -> None:
+        """See `Node.deliver`."""
+        self.registry.check_run()
+        with self.registry.changes:
+            self._record_and_send(event, topic)
+
+    @enable_ki_protection
+    def begin_again(self, reason: str, last_id: str) -> None:
+        """See `Node.begin_again`."""
+        with self.registry.changes:
+            self._end([client for client in self.registry if client.ends_on_gap])
+            self._send(ServerSentEvent(RESET_EVENT, reason, id=last_id), None)
+
+    # Clients in.
+
+    def admits(self, options: StreamOptions) -> bool:
+        """Tell whether one more response may be opened."""
+        key = options.key
+        return not (
+            self.closed
+            or len(self.registry) >= self._max_clients
+            or (key is not None and self.registry.count(key) >= options.key_limit)
+        )
+
+    def draw_retry_delay(self) -> float:
+        """Return the seconds after which one who is turned away may come back."""
+        return retry_delay(self._reconnection_time)
+
+    async def replay(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
+        """Look up what a client has missed that is not at hand.
+
+        `None` if that cannot be done now: the client must come back later.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._relay is None:
+            return Replayed(last_event_id)
+        return await self._relay.replay(last_event_id, topics)
+
+    @enable_ki_protection
+    def open(self, options: StreamOptions, replayed: Replayed) -> Opened:
+        """Register a client whose events go out in a response; return with what it begins.
+
+        `aclose` waits until that response closes the client, or cancels it.
+
+        Raises:
+            trio.ClosedResourceError: If the broadcaster was closed.
+            RuntimeError: While there are clients of another run.
+            Exception: Whatever the snapshot raises; then nobody is registered.
+        """
+        self.check_open()
+        self.registry.check_run()
+        with self.registry.changes:
+            past = self._preamble.look_up(replayed.last_event_id, options.topics)
+            client = Client(
+                self.registry,
+                self.buffer_size,
+                topics=options.topics,
+                key=options.key,
+                behind=past.behind,
+                ends_on_gap=options.snapshot is not None,
+            )
+            self.registry.add(client)
+            self.registry.responses.add(client)
+            state = self._take_snapshot(client, past, options)
+        before = [*self._preamble.reconnection(), *replayed.blocks, *past.missed]
+        epilogue = b"".join(self._preamble.reconnection())
+        return Opened(client, [*before, *state, *past.position][::-1], epilogue)
+
+    def subscribe(
+        self, last_event_id: str | None, topics: frozenset[str], key: Hashable
+    ) -> Subscription:
+        """See `Broadcaster.subscribe`."""
+        self.check_open()
+        self.registry.check_run()
+        client = Client(self.registry, self.buffer_size, topics=topics, key=key)
+        self.registry.changes.run(self._admit, client, last_event_id)
+        return Subscription(client)
+
+    # Clients out.
+
+    def disconnect(self, key: Hashable, *, final: bool) -> int:
+        """See `Broadcaster.disconnect`."""
+        self.registry.check_run()
+        clients = self.registry.of(key)
+        self.registry.changes.run(self._end, clients, final)
+        return len(clients)
+
+    def close(self) -> None:
+        """See `Broadcaster.close`."""
+        self.registry.check_run()
+        self.closed = True  # First: what is broadcast from now on would reach nobody.
+        self.registry.changes.run(self._end_all)
+
+    async def aclose(self) -> None:
+        """See `Broadcaster.aclose`."""
+        self.close()
+        try:
+            await self.registry.wait_responses_ended()
+        finally:
+            for client in self.registry.responses:
+                if client.response is not None:
+                    client.response.cancel("aclose() of the broadcaster was cancelled")
+
+    # How it is.
+
+    async def wait_all_taken(self) -> None:
+        """See `Broadcaster.wait_all_taken`."""
+        await trio.lowlevel.checkpoint()
+        self.registry.changes.catch_up()
+        for taken in [client.expect_taken() for client in self.registry]:
+            if not taken.is_set():  # Each wait is a turn of the scheduler.
+                await taken.wait()
+
+    def statistics(self) -> BroadcasterStatistics:
+        """See `Broadcaster.statistics`."""
+        return BroadcasterStatistics(
+            clients=len(self.registry),
+            clients_direct=sum(client.waker is not None for client in self.registry),
+            streams=len(self.registry.responses),
+            events_broadcast=self.registry.position,
+            clients_pruned=self._clients_pruned,
+        )
+
+    def check_open(self) -> None:
+        """Refuse what needs an open broadcaster.
+
+        Raises:
+            trio.ClosedResourceError: If it was closed.
+        """
+        if self.closed:
+            raise trio.ClosedResourceError("this broadcaster was closed")
+
+    def _new_history(self, size: int) -> History | None:
+        if self._relay is not None:
+            return self._relay.attach(self, size)
+        return LocalHistory(size) if size else None
+
+    def _record_and_send(self, event: ServerSentEvent, topic: str | None) -> None:
+        if self._history is not None:
+            event = self._history.append(event, topic)
+        self._send(event, topic)
+
+    def _send(self, event: ServerSentEvent, topic: str | None) -> None:
+        recipients = self.registry.advance(event.id, topic)
+        behind = [recipient.offer(event) for recipient in recipients]
+        self._prune([client for client in behind if client is not None])
+
+    def _prune(self, clients: Sequence[Client]) -> None:
+        for client in clients:
+            client.prune()
+        self._clients_pruned += len(clients)
+        for _ in clients:  # Last, since a logging handler may raise.
+            _logger.info("client pruned: its buffer of %d events is full", self.buffer_size)
+
+    def _take_snapshot(self, client: Client, past: Past, options: StreamOptions) -> list[bytes]:
+        if options.snapshot is None or past.is_exact:
+            return []
+        try:
+            return self._preamble.encode(options.snapshot)
+        except BaseException:
+            client.close()
+            raise
+
+    def _admit(self, client: Client, last_event_id: str | None) -> None:
+        client.put_first(self._preamble.missed_events(last_event_id, client.topics))
+        self.registry.add(client)
+
+    def _end(self, clients: Sequence[Client], final: bool = False) -> None:
+        for client in clients:
+            client.end(final=final)
+
+    def _end_all(self) -> None:
+        self._end([*self.registry])
+
+
+def hub_of(broadcaster: object) -> Hub:
+    """Return the engine of a broadcaster, for the adapters of this package.
+
+    Raises:
+        TypeError: If it is none.
+    """
+    hub = getattr(broadcaster, "_hub", None)
+    if not isinstance(hub, Hub):
+        raise TypeError(f"a trio_sse.Broadcaster is wanted, got {broadcaster!r}")
+    return hub

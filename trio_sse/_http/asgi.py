@@ -1,0 +1,125 @@
+"""What an event stream reads of an ASGI request, and how it is let in or turned away.
+
+Each request is read once. Negotiation comes first, so that a relay is asked for nobody who gets no
+stream. It knows ASGI's scopes and messages; it does not know how events travel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, final
+from urllib.parse import parse_qsl
+
+import attrs
+
+from .._core.client import Opened
+from .._core.hub import Hub
+from .._core.options import StreamOptions
+from .._delivery import active_streams, bypass
+from .._delivery.active_streams import ActiveStreams
+from .._delivery.bypass import Bypass
+from .._delivery.response import Receive, Send
+from .headers import Head
+from .negotiation import Answer, negotiate
+
+#: Characters of a last event ID that are looked at: one that is longer is nobody's.
+_MAX_ID: Final = 1024
+
+
+@final
+@attrs.frozen(eq=False)
+class Request:
+    """What an event stream has to know of a request."""
+
+    method: str
+    accept: list[str]
+    """The values of its `Accept` headers."""
+
+    last_event_id: str | None
+    """The id of the last event that the client has seen, if it says so."""
+
+    streams: ActiveStreams
+    """Those of its server; of nobody else if that offers none."""
+
+    bypass: Bypass | None
+    """A way past its server, if that offers one."""
+
+    @classmethod
+    def of(cls, scope: Mapping[str, Any]) -> Request:
+        """Read a request out of its scope."""
+        extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+        return cls(
+            scope["method"],
+            [value.decode("latin-1") for name, value in headers if name == b"accept"],
+            _last_event_id(headers, scope.get("query_string", b"")),
+            extensions.get(active_streams.EXTENSION) or ActiveStreams(),
+            extensions.get(bypass.EXTENSION),
+        )
+
+
+def judge(request: Request, *, admitted: bool, retry_delay: float) -> Answer:
+    """Choose the answer to a request; see `negotiate`."""
+    return negotiate(
+        request.method,
+        request.accept,
+        request.last_event_id,
+        admitted=admitted and not request.streams.closing,
+        retry_delay=retry_delay,
+    )
+
+
+async def open_stream(hub: Hub, options: StreamOptions, request: Request) -> Opened | Answer:
+    """Open a stream for a request, unless it is to be answered otherwise.
+
+    Raises:
+        Exception: Whatever the snapshot of the options raises.
+    """
+    answer = judge_for(hub, options, request)
+    if not answer.streams:
+        return answer
+    replayed = await hub.replay(request.last_event_id, options.topics)
+    # Others may have come, or all may have been closed, while a relay looked up what was missed.
+    answer = judge_for(hub, options, request, can_resume=replayed is not None)
+    return answer if replayed is None or not answer.streams else hub.open(options, replayed)
+
+
+def judge_for(
+    hub: Hub, options: StreamOptions, request: Request, *, can_resume: bool = True
+) -> Answer:
+    """Choose the answer to a request for a stream of a hub."""
+    admitted = can_resume and hub.admits(options)
+    return judge(request, admitted=admitted, retry_delay=hub.draw_retry_delay())
+
+
+async def send_answer(send: Send, head: Head, answer: Answer) -> None:
+    """Send an answer that is no stream."""
+    await send(head.message(answer))
+    await send({"type": "http.response.body", "body": answer.body})
+
+
+async def answer_other(kind: str, receive: Receive, send: Send) -> None:
+    """Answer what a server asks besides requests: its lifespan, or a WebSocket."""
+    if kind == "lifespan":
+        for phase in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{phase}.complete"})
+    elif kind == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
+    else:
+        raise ValueError(f"ASGI scope type {kind!r} is not supported")
+
+
+def _last_event_id(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> str | None:
+    """Return the id of the last event that a client has seen, if it says so.
+
+    The header goes before the query parameter ``lastEventId``, which is for those who cannot set a
+    header: a first load, or a polyfill. What is no UTF-8, or far too long, is an id all the same,
+    though one that nothing has.
+    """
+    ids = [value.decode(errors="replace") for name, value in headers if name == b"last-event-id"]
+    if not ids:
+        fields = parse_qsl(query.decode("latin-1"))
+        ids = [value for name, value in fields if name == "lastEventId"]
+    return ids[0][:_MAX_ID] or None if ids else None
