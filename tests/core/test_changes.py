@@ -1,0 +1,172 @@
+"""A broadcast that strikes amid whatever else goes on goes out after it: one order, each id once.
+
+A signal handler, a `__del__` or a logging handler runs between any two steps of a program. Here a
+tracer strikes at one line after the other, of this package and of Trio, so that no luck is needed.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from itertools import pairwise
+from types import FrameType
+from typing import Any, Final, final
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from trio_sse import Broadcaster, Subscription
+
+from ..support.thorough import THOROUGH
+from ..support.ways import WAYS, see
+
+#: One line of so many is struck at; a prime, so that the lines are others for each of the ways.
+STRIDE: Final = 97 if THOROUGH else 997
+
+
+@final
+class Striker:
+    """Calls a function once, at the n-th line of this package and of Trio that is run."""
+
+    def __init__(self, strike: Callable[[], None], at: int) -> None:
+        self._strike = strike
+        self._at = at
+        self.lines = 0
+
+    @contextmanager
+    def watching(self) -> Generator[None]:
+        before = sys.gettrace()
+        sys.settrace(self._enter)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    def _enter(self, frame: FrameType, event: str, _: object) -> Any:
+        name = str(frame.f_globals.get("__name__", ""))
+        return self._step if name.startswith(("trio.", "trio_sse.")) else None
+
+    def _step(self, frame: FrameType, event: str, _: object) -> Any:
+        self.lines += event == "line"
+        if self.lines == self._at and event == "line":
+            self._strike()
+        return self._step
+
+
+@final
+class Strike:
+    """Broadcasts when it is called; it knows whether that was accepted."""
+
+    def __init__(self, broadcaster: Broadcaster) -> None:
+        self._broadcaster = broadcaster
+        self.accepted = 0
+
+    def __call__(self) -> None:
+        with suppress(trio.ClosedResourceError):
+            self._broadcaster.broadcast("x", "struck")
+            self.accepted += 1
+
+
+@final
+class Bell:
+    """Calls a function when it is dropped."""
+
+    def __init__(self, strike: Callable[[], None]) -> None:
+        self._strike = strike
+
+    def __del__(self) -> None:
+        self._strike()
+
+
+def at_once(strike: Callable[[], None]) -> None:
+    strike()
+
+
+def by_del(strike: Callable[[], None]) -> None:
+    Bell(strike)
+
+
+async def read(subscription: Subscription, ids: list[str]) -> None:
+    async for event in subscription:
+        ids += [str(event.id)]
+
+
+def take(subscription: Subscription) -> list[str]:
+    """Return the ids of what is queued for one who was pruned."""
+    ids: list[str] = []
+    with suppress(trio.BrokenResourceError):
+        while True:
+            ids.append(str(subscription.receive_nowait().id))
+    return ids
+
+
+def read_wire(wire: bytes) -> list[str]:
+    """Return the ids of the events in a stream, without those of blocks that tell a place."""
+    return [see(block + b"\n\n").id for block in wire.split(b"\n\n") if b"data" in block]
+
+
+async def story(
+    broadcaster: Broadcaster, way: str, slow: Subscription, quick: Subscription
+) -> list[list[str]]:
+    """Let clients come, keep up, fall behind, come back and go; return what each has got."""
+    every: list[str] = []
+    connect = WAYS[way]()
+    app = connect.app(broadcaster, key="k")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, quick, every)
+        first = await connect.open(nursery, app)
+        for _ in range(2):
+            for n in range(3):
+                broadcaster.broadcast("x", n)
+            await wait_all_tasks_blocked()
+        second = await connect.open(nursery, app, see(first.wire).id)
+        broadcaster.broadcast("x", 4)
+        await trio.lowlevel.checkpoint()
+        first.disconnect()
+        came_back = take(slow)
+        back = broadcaster.subscribe(last_event_id=came_back[-1])
+        nursery.start_soon(read, back, came_back)
+        broadcaster.broadcast("x", 5)
+        await broadcaster.wait_all_taken()
+        broadcaster.disconnect("k")
+        await wait_all_tasks_blocked()
+        broadcaster.broadcast("x", 6)
+        await wait_all_tasks_blocked()
+        broadcaster.close()
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    return [every, came_back, read_wire(first.wire), read_wire(second.wire)]
+
+
+def tell(way: str, how: Callable[[Callable[[], None]], None], at: int) -> int:
+    """Run the story with a strike; check what everybody got; return how many lines there were."""
+    broadcaster = Broadcaster(4, strict=False)
+    strike = Strike(broadcaster)
+    striker = Striker(lambda: how(strike), at)
+    lists: list[list[str]] = []
+
+    async def main() -> None:
+        both = broadcaster.subscribe(), broadcaster.subscribe()
+        with striker.watching():
+            lists.extend(await story(broadcaster, way, *both))
+
+    trio.run(main)
+    every, came_back, *of_responses = ([int(i.rpartition("-")[2]) for i in ids] for ids in lists)
+    assert every == [*range(1, 10 + strike.accepted)], at
+    assert came_back == every, at
+    for ids in of_responses:
+        assert len(ids) > 1
+        assert all(after == before + 1 for before, after in pairwise(ids)), (at, ids)
+    return striker.lines
+
+
+@pytest.mark.parametrize("how", [at_once, by_del])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_broadcast_that_strikes_anywhere_is_sent_once_and_in_one_order(
+    way: str, how: Callable[[Callable[[], None]], None]
+) -> None:
+    lines = tell(way, how, sys.maxsize)
+    for at in range(1, lines, STRIDE):
+        tell(way, how, at)
