@@ -22,7 +22,7 @@ from ._delivery.active_streams import ActiveStream
 from ._delivery.heartbeat import HeartbeatTimer
 from ._delivery.response import Delivery, Receive, Scope, Send
 from ._http.asgi import Request, answer_other, judge, open_stream, send_answer
-from ._http.headers import Head, Headers
+from ._http.headers import Headers, ResponseHeaders
 from ._http.negotiation import STREAM, Answer
 
 if TYPE_CHECKING:
@@ -68,17 +68,17 @@ def sse_app(
     options = StreamOptions(
         topics=topics, snapshot=snapshot, key=key, key_limit=key_limit, max_age=max_age
     )
-    return SSEApp(hub_of(broadcaster), options, Head(headers))
+    return SSEApp(hub_of(broadcaster), options, ResponseHeaders(headers))
 
 
 @final
 class SSEApp:
     """An ASGI application that streams a broadcaster's events; made by `sse_app`."""
 
-    def __init__(self, hub: Hub, options: StreamOptions, head: Head) -> None:
+    def __init__(self, hub: Hub, options: StreamOptions, headers: ResponseHeaders) -> None:
         self._hub = hub
         self._options = options
-        self._head = head
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request or the server's lifespan; close a WebSocket."""
@@ -88,13 +88,13 @@ class SSEApp:
         request = Request.of(scope)
         opened = await open_stream(self._hub, self._options, request)
         if isinstance(opened, Answer):
-            await send_answer(send, self._head, opened)
+            await send_answer(send, self._headers, opened)
             return
         timer = HeartbeatTimer(self._hub.heartbeat_interval)
         timer.expires_at = trio.current_time() + expiry(self._options.max_age)
         with ActiveStream(opened, request.streams) as stream:
             delivery = Delivery(stream, send, request.bypass, timer)
-            await delivery.run(self._head.message(STREAM), receive)
+            await delivery.run(self._headers.start(STREAM), receive)
 
 
 def sse_route(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
@@ -140,17 +140,17 @@ def producer_app(
 
         app = producer_app(countdown())
     """
-    return ProducerApp(source, check_interval(heartbeat_interval), Head(headers))
+    return ProducerApp(source, check_interval(heartbeat_interval), ResponseHeaders(headers))
 
 
 @final
 class ProducerApp:
     """An ASGI application that streams what is produced for one client; see `producer_app`."""
 
-    def __init__(self, source: Source, heartbeat_interval: float, head: Head) -> None:
+    def __init__(self, source: Source, heartbeat_interval: float, headers: ResponseHeaders) -> None:
         self._source = source
         self._heartbeat_interval = heartbeat_interval
-        self._head = head
+        self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request."""
@@ -160,10 +160,10 @@ class ProducerApp:
         request = Request.of(scope)
         answer = judge(request, admitted=True, retry_delay=retry_delay())
         if not answer.streams:
-            await send_answer(send, self._head, answer)
+            await send_answer(send, self._headers, answer)
             return
         timer = HeartbeatTimer(self._heartbeat_interval)
         async with open_feed(self._source) as client:
             with ActiveStream(Opened(client), request.streams) as stream:
                 delivery = Delivery(stream, send, request.bypass, timer, whole=True)
-                await delivery.run(self._head.message(answer), receive)
+                await delivery.run(self._headers.start(answer), receive)

@@ -2,8 +2,8 @@
 
 Needs the extra ``testing``. No socket and no server: the application runs as a task of your
 nursery, and under pytest-trio's ``autojump_clock`` fifteen seconds of silence take no time at all.
-It knows ASGI and, through httpx-sse, the event stream format; it knows none of this package's other
-rooms.
+It knows ASGI and, through httpx-sse, the event stream format; it knows no other module of this
+package.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ async def test_each_byte_taken_renews_the_write_timeout(autojump_clock: MockCloc
                 await full.flush()
             await theirs.recv(1_000_000)
         assert trio.current_time() == pytest.approx(TIMEOUT * 5 * 0.9)
-        full.reset()
+        full.abort()
 
 
 async def test_all_who_wait_hear_of_the_end_of_the_connection() -> None:
@@ -63,5 +63,5 @@ async def test_all_who_wait_hear_of_the_end_of_the_connection() -> None:
             nursery.start_soon(wait)
             nursery.start_soon(wait)
             await wait_all_tasks_blocked()
-            full.reset()
+            full.abort()
     assert heard == ["the end"] * 2

@@ -264,8 +264,8 @@ class Opened:
     """A stream that has begun: its client is registered, what goes before its events is known."""
 
     client: Client
-    blocks: list[bytes] = attrs.field(factory=list[bytes])
-    """What goes before all events, however much it is; the first is last, to be taken out."""
+    replay: list[bytes] = attrs.field(factory=list[bytes])
+    """The blocks before all events, however many; the first is last, to be taken out."""
 
     epilogue: bytes = b""
     """What goes out at the end, if that is clean."""

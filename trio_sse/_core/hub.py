@@ -25,7 +25,7 @@ from .event_types import RESET_EVENT, EventTypes
 from .history import History, LocalHistory
 from .jitter import retry_delay
 from .options import StreamOptions, check_count, check_limit, check_range, check_topic
-from .preamble import Past, Preamble
+from .preamble import Preamble, Replay
 from .registry import Registry
 from .relay import Relay, Replayed
 from .subscription import Subscription
@@ -161,21 +161,21 @@ class Hub:
         self.check_open()
         self.registry.check_run()
         with self.registry.changes:
-            past = self._preamble.look_up(replayed.last_event_id, options.topics)
+            replay = self._preamble.look_up(replayed.last_event_id, options.topics)
             client = Client(
                 self.registry,
                 self.buffer_size,
                 topics=options.topics,
                 key=options.key,
-                behind=past.behind,
+                behind=replay.behind,
                 ends_on_gap=options.snapshot is not None,
             )
             self.registry.add(client)
             self.registry.responses.add(client)
-            state = self._take_snapshot(client, past, options)
-        before = [*self._preamble.reconnection(), *replayed.blocks, *past.missed]
+            state = self._take_snapshot(client, replay, options)
+        before = [*self._preamble.reconnection(), *replayed.blocks, *replay.missed]
         epilogue = b"".join(self._preamble.reconnection())
-        return Opened(client, [*before, *state, *past.position][::-1], epilogue)
+        return Opened(client, [*before, *state, *replay.position][::-1], epilogue)
 
     def subscribe(
         self, last_event_id: str | None, topics: frozenset[str], key: Hashable
@@ -263,8 +263,8 @@ class Hub:
         for _ in clients:  # Last, since a logging handler may raise.
             _logger.info("client pruned: its buffer of %d events is full", self.buffer_size)
 
-    def _take_snapshot(self, client: Client, past: Past, options: StreamOptions) -> list[bytes]:
-        if options.snapshot is None or past.is_exact:
+    def _take_snapshot(self, client: Client, replay: Replay, options: StreamOptions) -> list[bytes]:
+        if options.snapshot is None or replay.is_exact:
             return []
         try:
             return self._preamble.encode(options.snapshot)

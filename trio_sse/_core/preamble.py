@@ -20,7 +20,7 @@ from .options import Snapshot
 
 @final
 @attrs.frozen
-class Past:
+class Replay:
     """What a client is told of what was before it came."""
 
     missed: Sequence[bytes] = ()
@@ -63,19 +63,19 @@ class Preamble:
             return [ServerSentEvent(RESET_EVENT, missed.gap)]
         return self.history.events_from(missed.start, topics)
 
-    def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Past:
+    def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Replay:
         """Return what a client has missed since it had that event."""
         if self.history is None:
-            return Past()
+            return Replay()
         position = [ServerSentEvent(data=None, id=self.history.last_id).encode()]
         if last_event_id is None:
-            return Past(position=position)
+            return Replay(position=position)
         missed = self.history.since(last_event_id)
         if missed.gap is not None:
-            return Past([ServerSentEvent(RESET_EVENT, missed.gap).encode()], position)
+            return Replay([ServerSentEvent(RESET_EVENT, missed.gap).encode()], position)
         blocks = self.history.wire_from(missed.start, topics)
         behind = self.history.count_after(missed.start, topics)
-        return Past(blocks, behind=behind, is_exact=True)
+        return Replay(blocks, behind=behind, is_exact=True)
 
     def encode(self, snapshot: Snapshot) -> list[bytes]:
         """Call the function that returns the state; return that as blocks."""

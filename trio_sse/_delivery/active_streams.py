@@ -27,12 +27,12 @@ _END: Final = ServerSentEvent(data=None, id=END_ID).encode()
 class ActiveStream:
     """One response under way; it is a `Response` of its client, from `with` to its end."""
 
-    __slots__ = ("_epilogue", "_streams", "blocks", "cancel_scope", "client")
+    __slots__ = ("_epilogue", "_streams", "cancel_scope", "client", "replay")
 
     def __init__(self, opened: Opened, streams: ActiveStreams) -> None:
         self.client = opened.client
-        #: What goes before all events; the first is last, and gone once it is sent.
-        self.blocks = opened.blocks
+        #: The blocks before all events; the first is last, and gone once it is sent.
+        self.replay = opened.replay
         self._epilogue = opened.epilogue
         #: Ends the response by force; whoever delivers sets it.
         self.cancel_scope: trio.CancelScope | None = None

@@ -20,11 +20,11 @@ MAX_CHUNK: Final = 64 * 1024
 class Chunks:
     """Encoded events, as many at a time as are queued and fit, but at least one."""
 
-    __slots__ = ("_blocks", "_client", "_held")
+    __slots__ = ("_client", "_held", "_replay")
 
     def __init__(self, stream: ActiveStream) -> None:
         self._client = stream.client
-        self._blocks = stream.blocks
+        self._replay = stream.replay
         self._held = b""
 
     def __aiter__(self) -> Self:
@@ -32,7 +32,7 @@ class Chunks:
 
     async def __anext__(self) -> bytes:
         """Wait for events; stop when the client's channel has ended."""
-        if self._held or self._blocks:
+        if self._held or self._replay:
             await trio.lowlevel.checkpoint()
             return self.take_nowait(self.queued)[0]
         try:
@@ -44,7 +44,7 @@ class Chunks:
     @property
     def queued(self) -> int:
         """How many blocks and events are still to be taken."""
-        return self._client.queued + len(self._blocks) + bool(self._held)
+        return self._client.queued + len(self._replay) + bool(self._held)
 
     def first(self) -> bytes:
         """Return the first chunk, if anything is queued already."""
@@ -69,4 +69,4 @@ class Chunks:
         return b"".join(chunks), len(chunks)
 
     def _next(self) -> bytes:
-        return self._blocks.pop() if self._blocks else self._client.receive_nowait().encode()
+        return self._replay.pop() if self._replay else self._client.receive_nowait().encode()

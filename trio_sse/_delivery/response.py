@@ -77,12 +77,12 @@ class Delivery:
         self._events = trio.CancelScope(shield=True)
         self._epilogue = trio.CancelScope(shield=True)
 
-    async def run(self, head: Message, receive: Receive) -> None:
-        """Send the head, then events, until the client leaves or its channel ends."""
+    async def run(self, start: Message, receive: Receive) -> None:
+        """Send the start, then events, until the client leaves or its channel ends."""
         async with trio.open_nursery() as nursery:
             self._nursery, self._stream.cancel_scope = nursery, nursery.cancel_scope
-            nursery.start_soon(self._write, head)
-            del head  # It need not be there for as long as the stream.
+            nursery.start_soon(self._write, start)
+            del start  # It need not be there for as long as the stream.
             try:
                 if _is_cancel_safe(receive):
                     await self._keep_time(partial(self._watch, receive))
@@ -122,10 +122,10 @@ class Delivery:
             self._direct.detach()
             self._nursery.start_soon(self._end)  # Its writer is the server's, and knows no end.
 
-    async def _write(self, head: Message) -> None:
+    async def _write(self, start: Message) -> None:
         # ASGI lets `send` raise OSError once the client is gone.
         with suppress(OSError), self._events:
-            await self._write_message(head)
+            await self._write_message(start)
             chunks = Chunks(self._stream)
             if self._bypass is not None and await self._is_direct(self._bypass, chunks):
                 # Once stopped, it would not be detached.

@@ -93,7 +93,7 @@ class SocketWriter:
             with suppress(trio.WouldBlock):
                 self.flush_nowait()
 
-    def reset(self) -> None:
+    def abort(self) -> None:
         """Close with a reset: whoever waits on the socket wakes."""
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
@@ -107,7 +107,7 @@ class SocketWriter:
                 with trio.fail_at(self._deadline):
                     await trio.lowlevel.wait_writable(self._socket)
             except trio.TooSlowError:
-                self.reset()
+                self.abort()
                 raise trio.BrokenResourceError("reset: the client took no byte") from None
             except (OSError, trio.ClosedResourceError) as error:
                 raise trio.BrokenResourceError from error

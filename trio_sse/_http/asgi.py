@@ -19,7 +19,7 @@ from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass
 from .._delivery.response import Receive, Send
-from .headers import Head
+from .headers import ResponseHeaders
 from .negotiation import Answer, negotiate
 
 #: Characters of a last event ID that are looked at: one that is longer is nobody's.
@@ -92,9 +92,9 @@ def judge_for(
     return judge(request, admitted=admitted, retry_delay=hub.draw_retry_delay())
 
 
-async def send_answer(send: Send, head: Head, answer: Answer) -> None:
+async def send_answer(send: Send, headers: ResponseHeaders, answer: Answer) -> None:
     """Send an answer that is no stream."""
-    await send(head.message(answer))
+    await send(headers.start(answer))
     await send({"type": "http.response.body", "body": answer.body})
 
 

@@ -23,7 +23,7 @@ _OURS: Final = frozenset({b"connection", b"content-length", b"content-type", b"t
 
 
 @final
-class Head:
+class ResponseHeaders:
     """Makes the head of each response of an application.
 
     Args:
@@ -41,7 +41,7 @@ class Head:
         for name, value in self._fields:
             _check_field(name, value)
 
-    def message(self, answer: Answer) -> MutableMapping[str, Any]:
+    def start(self, answer: Answer) -> MutableMapping[str, Any]:
         """Return the message that begins a response."""
         ours = [_field(name, value) for name, value in answer.headers]
         return {

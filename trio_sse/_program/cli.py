@@ -1,6 +1,6 @@
 """The command line of `trio-sse`: options in, exit status and one clear line on standard error out.
 
-What the program does is in `_program`, which needs extras; here nothing is imported but the
+What the program does is in `program`, which needs extras; here nothing is imported but the
 standard library until the options are known to be good.
 """
 

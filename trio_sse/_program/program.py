@@ -1,8 +1,8 @@
 """What `trio-sse` does: serve one page and one event stream until a signal, or the source's end.
 
 A program is a broadcaster, a page and a source, an asynchronous function that broadcasts; and a
-relay, if it was asked for. This room knows how they are served and ended; where the events come
-from is the business of `_demo` and `_lines`.
+relay, if it was asked for. This module knows how they are served and ended; where the events come
+from is the business of `demo` and `lines`.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ It subclasses hypercorn's `TCPServer` and replaces its write: what hypercorn sen
 stream sends past it, go out through one `SocketWriter`. With TLS, each record has the write
 timeout. It reads, too, and notices by itself when the client is gone.
 
-The hazards of each line here, met by prototypes, are told in docs/design.md. Together with
-`hypercorn` it is the only room that knows hypercorn's classes.
+The hazards of each line here, met by prototypes, are told in docs/design.md.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import StreamBuffer
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -30,9 +29,16 @@ from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass, ChunkedCoding
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
-from ._http2 import BoundedSend, is_first_answer, is_upgrade, release_streams
+from ._http2 import BoundedSend, is_upgrade
+from ._internals import (
+    http2_of,
+    is_answering_by_itself,
+    release_streams,
+    spawn,
+    stream_buffer_of,
+)
 
-Stream = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 #: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
 _TLS_RECORD: Final = 16 * 1024
@@ -46,7 +52,7 @@ _GRACE: Final = 0.5
 
 @final
 @attrs.define(eq=False)
-class Server:
+class Serving:
     """What the connections of one `serve` call share."""
 
     write_timeout: float
@@ -68,17 +74,17 @@ class Connection(TCPServer):
         config: Config,
         context: WorkerContext,
         state: ConnectionState,
-        stream: Stream,
+        stream: Transport,
         *,
-        server: Server,
+        serving: Serving,
     ) -> None:
         # hypercorn's annotation knows TLS only.
         super().__init__(self._call, config, context, state, cast("trio.SSLStream[Any]", stream))
-        self.server = server
+        self.serving = serving
         self._call_app = app
         self._tls = stream if isinstance(stream, trio.SSLStream) else None
         self._socket = (self._tls.transport_stream if self._tls else stream).socket
-        self._socket_writer = SocketWriter(self._socket, self.send_lock, server.write_timeout)
+        self._socket_writer = SocketWriter(self._socket, self.send_lock, serving.write_timeout)
         # Ended when the connection is gone, since hypercorn does not read on while a request waits
         # for the response before it, or for its application.
         self._reading = trio.CancelScope()
@@ -93,7 +99,7 @@ class Connection(TCPServer):
                 await super().protocol_send(event)
             return
         self._upgraded = self._upgraded or is_upgrade(event.data)
-        if self._upgraded and is_first_answer(cast("Any", self.protocol).protocol):
+        if self._upgraded and is_answering_by_itself(http2_of(self)):
             self._stop_reading_soon()  # The end of that answer is never sent.
         try:
             if self._tls is not None:
@@ -110,7 +116,7 @@ class Connection(TCPServer):
 
     def abort(self) -> None:
         """Close with a reset: whoever waits on the socket wakes."""
-        self._socket_writer.reset()
+        self._socket_writer.abort()
         self._stop_reading_soon()
 
     async def _read_on(self) -> None:
@@ -150,7 +156,7 @@ class Connection(TCPServer):
                 await self._read_on()
         finally:
             self._heard_all = True
-            release_streams(cast("Any", self.protocol).protocol)
+            release_streams(http2_of(self))
         await self.protocol.handle(Closed())
         # Hypercorn would wait for a next request, though the client has left.
         await self.idle_task.stop()
@@ -162,7 +168,7 @@ class Connection(TCPServer):
         async with self.send_lock:
             with trio.CancelScope(shield=True) as progress:
                 while data:
-                    progress.deadline = trio.current_time() + self.server.write_timeout
+                    progress.deadline = trio.current_time() + self.serving.write_timeout
                     await tls.send_all(data[:_TLS_RECORD])
                     data = data[_TLS_RECORD:]
         if progress.cancelled_caught:
@@ -178,37 +184,36 @@ class Connection(TCPServer):
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
     ) -> None:
         """Call the application, with our extensions in the scope of an HTTP request."""
-        past = None
+        own = None
         if scope["type"] == "http":
-            scope["extensions"][active_streams.EXTENSION] = self.server.streams
-            self._bypass = past = self._offer_bypass(scope)
-            stream_id = send.__self__.stream_id
-            send = _ShieldedEnd(send, self._socket_writer)
-            if scope["http_version"] == "2":
-                send = self._bound(send, stream_id)
+            scope["extensions"][active_streams.EXTENSION] = self.serving.streams
+            self._bypass = own = self._offer_bypass(scope)
+            shielded = _ShieldedEnd(send, self._socket_writer)
+            send = self._bound(shielded, send) if scope["http_version"] == "2" else shielded
         try:
             await self._call_app(scope, receive, send)
         finally:
-            if past is not None:
-                past.revoke()
-                if self._bypass is past:  # An application may go on beside the next request.
+            if own is not None:
+                own.revoke()
+                if self._bypass is own:  # An application may go on beside the next request.
                     self._bypass = None
             if not self._socket_writer.is_empty:
-                cast("Any", self._task_group).spawn(self._flush_rest)
+                spawn(self, self._flush_rest)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
         if self._tls is not None or scope["http_version"] != "1.1" or scope["method"] != "GET":
             return None
-        past = scope["extensions"][bypass.EXTENSION] = Bypass(
-            self._socket_writer, self.server.coding, self.server.writer, self.abort
+        own = scope["extensions"][bypass.EXTENSION] = Bypass(
+            self._socket_writer, self.serving.coding, self.serving.writer, self.abort
         )
-        return past
+        return own
 
-    def _bound(self, send: Any, stream_id: int) -> Any:
-        http2: H2Protocol = cast("Any", self.protocol).protocol
+    def _bound(self, send: _ShieldedEnd, original: Any) -> BoundedSend:
+        protocol = http2_of(self)
         # A stream that the client has reset already has no buffer any more.
-        buffer = http2.stream_buffers.get(stream_id) or StreamBuffer(self.context.event_class)
-        return BoundedSend(send, buffer, self.server.write_timeout, self.abort)
+        buffer = protocol and stream_buffer_of(protocol, original)
+        buffer = buffer or StreamBuffer(self.context.event_class)
+        return BoundedSend(send, buffer, self.serving.write_timeout, self.abort)
 
     async def _flush_rest(self) -> None:
         try:

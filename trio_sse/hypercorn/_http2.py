@@ -10,11 +10,12 @@ events.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from typing import Any, Final, final
 
 import trio
-from hypercorn.protocol.h2 import H2Protocol, StreamBuffer
+from hypercorn.protocol.h2 import StreamBuffer
+
+from ._internals import popped_event_of
 
 Message = MutableMapping[str, Any]
 
@@ -25,26 +26,6 @@ _MAX_BUFFERED: Final = 256 * 1024
 def is_upgrade(data: bytes) -> bool:
     """Whether these bytes are hypercorn's consent to go on with HTTP/2."""
     return data.startswith(b"HTTP/1.1 101 ") and data.endswith(b"\r\nupgrade: h2c\r\n\r\n")
-
-
-def is_first_answer(protocol: object) -> bool:
-    """Whether hypercorn itself is answering the first request, before any application saw it.
-
-    If that request was an upgrade, it then waits for a sender that it would start afterwards.
-    """
-    return (
-        isinstance(protocol, H2Protocol)
-        and bool(protocol.streams)
-        and protocol.keep_alive_requests == 0
-    )
-
-
-def release_streams(protocol: object) -> None:
-    """Let go whoever waits for a stream of a connection that is over: hypercorn never does."""
-    if isinstance(protocol, H2Protocol):
-        for buffer in protocol.stream_buffers.values():
-            with suppress(StopIteration):
-                buffer.close().send(None)  # It does not wait, so it need not be awaited.
 
 
 @final
@@ -89,6 +70,6 @@ class BoundedSend:
 
     async def _wait_for_pop(self) -> None:
         # Set whenever hypercorn takes less than a full frame, as when the window shuts.
-        popped = self._buffer._paused  # pyright: ignore[reportPrivateUsage] (there is no other sign)
+        popped = popped_event_of(self._buffer)
         await popped.clear()
         await popped.wait()

@@ -1,8 +1,7 @@
 """`serve`: any ASGI application on hypercorn's trio worker, hardened for streams that never end.
 
-Needs the extra ``hypercorn``. The only room that knows hypercorn's classes; it composes and
-subclasses them, and patches nothing. What stock hypercorn 0.18 does to a streaming service, and
-what is done here:
+Hypercorn's classes are composed and subclassed; nothing is patched. What stock hypercorn 0.18 does
+to a streaming service, and what is done here:
 
 1. The crash of one connection ends the whole worker: here it ends that connection, with one line
    logged.
@@ -28,7 +27,7 @@ from hypercorn.typing import ConnectionState, LifespanState
 # hypercorn's annotations of these two leave type arguments out.
 from hypercorn.utils import repr_socket_addr, wrap_app  # pyright: ignore[reportUnknownVariableType]
 
-from ._connection import Connection, Server, Stream
+from ._connection import Connection, Serving, Transport
 
 _Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
 
@@ -39,7 +38,7 @@ _BACKLOG: Final = 1024
 #: Seconds for hypercorn to write the ends of HTTP/2 streams, which it puts on the wire by itself.
 _SETTLE: Final = 0.1
 
-#: Seconds for the epilogue of what is cancelled (see `_delivery`), before connections are
+#: Seconds for the epilogue of what is cancelled (see `_delivery.response`), before connections are
 #: aborted.
 _EPILOGUE: Final = 0.5
 
@@ -88,14 +87,14 @@ async def serve(
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         task_status.started(urls)
-        server = _Server(app, config, state, write_timeout)
+        server = Server(app, config, state, write_timeout)
         await server.run(listeners, shutdown_trigger or trio.sleep_forever)
         await lifespan.wait_for_shutdown()
         lifespan_nursery.cancel_scope.cancel("the server has shut down")
 
 
 @final
-class _Server:
+class Server:
     """The connections of one `serve` call, from the first accept to the last close."""
 
     def __init__(
@@ -109,7 +108,7 @@ class _Server:
         self._config = config
         self._context = WorkerContext(config.max_requests)
         self._state = state
-        self._shared = Server(write_timeout)
+        self._serving = Serving(write_timeout)
         self._connections: set[Connection] = set()
         self._all_gone = trio.lowlevel.ParkingLot()
 
@@ -119,7 +118,7 @@ class _Server:
         """Accept until the trigger returns; then give connections their time, and end them."""
         async with trio.open_nursery() as connections:
             connections.start_soon(self._abort_when_cancelled)
-            connections.start_soon(self._shared.writer.run)
+            connections.start_soon(self._serving.writer.run)
             async with trio.open_nursery() as accepting:
                 for trigger in (shutdown_trigger, self._context.terminate.wait):
                     accepting.start_soon(_cancel_after, trigger, accepting.cancel_scope)
@@ -133,7 +132,7 @@ class _Server:
         """End the streams, then give the rest hypercorn's graceful treatment, all in one time."""
         deadline = trio.current_time() + self._config.graceful_timeout
         with trio.move_on_at(deadline):
-            await self._shared.streams.aclose()
+            await self._serving.streams.aclose()
             # Once it is told, hypercorn closes a connection with its last stream, whatever that
             # one still has to send.
             await trio.sleep(_SETTLE)
@@ -142,10 +141,10 @@ class _Server:
             while self._connections:
                 await self._all_gone.park()
 
-    async def _serve_connection(self, stream: Stream) -> None:
+    async def _serve_connection(self, stream: Transport) -> None:
         state = ConnectionState(self._state.copy())
         connection = Connection(
-            self._app, self._config, self._context, state, stream, server=self._shared
+            self._app, self._config, self._context, state, stream, serving=self._serving
         )
         self._connections.add(connection)
         try:

@@ -84,7 +84,7 @@ class Extent:
 
 
 @final
-class Stream:
+class RedisStream:
     """A stream in Redis.
 
     Args:
@@ -97,7 +97,7 @@ class Stream:
         self.maxlen = maxlen
         self._marker: str
 
-    def begin(self) -> None:
+    def new_producer(self) -> None:
         """Number batches anew: never as before a fork, or as one that is still on its way."""
         self._marker = f"{{{self._key}}}:producer:{secrets.token_hex(8)}"
 

@@ -57,7 +57,7 @@ class StreamHistory(History):
         """The ids after which it is known what follows, from the oldest on."""
         return tuple(self._ids)
 
-    def begin(self, last_id: str, *, covered: bool = True) -> None:
+    def restart(self, last_id: str, *, covered: bool = True) -> None:
         """Forget all; go on after this id, and if that is `covered`, with all that follows it."""
         self._ring.clear()
         self._blocks.clear()

@@ -13,7 +13,7 @@ from typing import Final, final
 import trio
 
 from .._core.relay import Node
-from ._commands import Entry, Stream
+from ._commands import Entry, RedisStream
 from ._history import ORIGIN, StreamHistory, order
 from ._session import Session
 
@@ -28,7 +28,7 @@ _PACE: Final = 0.1
 class StreamReader:
     """Reads a stream to its end, and on as it grows."""
 
-    def __init__(self, stream: Stream, node: Node, history: StreamHistory) -> None:
+    def __init__(self, stream: RedisStream, node: Node, history: StreamHistory) -> None:
         self._stream = stream
         self._node = node
         self._history = history
@@ -56,12 +56,12 @@ class StreamReader:
         """The id after which it reads on."""
         return self._last_id or ORIGIN
 
-    async def begin(self, session: Session) -> None:
+    async def find_start(self, session: Session) -> None:
         """Find out where the stream ends, or whether it goes on where it was left."""
         if self._last_id is None:
             await self._stream.check(session)
             self._last_id = (await self._stream.extent(session)).last_id
-            self._history.begin(self._last_id)
+            self._history.restart(self._last_id)
         elif not await self._is_known(session, self._last_id):
             await self._begin_again(session)
         self.started.set()
@@ -69,7 +69,7 @@ class StreamReader:
     async def read(self, session: Session) -> None:
         """Read by one session, for as long as it lasts."""
         try:
-            await self.begin(session)
+            await self.find_start(session)
             self.reads = True
             while True:
                 await self._read_page(session, self.head)
@@ -119,7 +119,7 @@ class StreamReader:
         self.gaps += 1
         reason = "events were lost in Redis, or this server was away from it for too long"
         self._node.check_run()
-        self._history.begin(last_id, covered=covered)
+        self._history.restart(last_id, covered=covered)
         self._node.begin_again(reason, last_id)
 
     def _take(self, entry: Entry) -> None:

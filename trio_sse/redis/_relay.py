@@ -1,8 +1,7 @@
-"""`RedisRelay`: one stream for several processes, in Redis or Valkey.
+"""`RedisRelay`: what users call, and the tasks that carry events.
 
-Needs the extra ``redis``. It is the door: what is on its way into the stream is in `_redis_outbox`,
-what comes out in `_redis_tail`, what clients have missed in `_redis_recall`; how the stream is
-written and read is known to `_redis_stream`, and connections to `_redis_session`.
+What is on its way into the stream is in `_outbox`, what comes out of it in `_reader`, what clients
+have missed in `_replay`. It knows neither commands of Redis nor connections.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from .._core.history import History
 from .._core.options import check_count, check_seconds, check_topic
 from .._core.relay import Node, Replayed
 from .._core.run_guard import RunGuard
-from ._commands import Stream
+from ._commands import RedisStream
 from ._history import StreamHistory
 from ._outbox import Outbox, PendingEvent
 from ._reader import StreamReader
 from ._replay import Replayer
-from ._session import Server, Session
+from ._session import Session, Sessions
 
 #: Seconds that the end of a relay waits until Redis has what was broadcast before.
 _FLUSH_TIMEOUT: Final = 1.0
@@ -123,8 +122,8 @@ class RedisRelay:
         check_seconds("timeout", timeout)
         if not stream:
             raise ValueError("stream must not be empty: it is the stream's key in Redis")
-        self._server = Server(url, ssl_context, timeout)
-        self._stream = Stream(stream, maxlen)
+        self._sessions = Sessions(url, ssl_context, timeout)
+        self._stream = RedisStream(stream, maxlen)
         self._outbox = Outbox(outbox_size, outbox_bytes)
         self._published = 0
         self._dropped = 0
@@ -144,7 +143,7 @@ class RedisRelay:
         self._node = node
         history = StreamHistory(history_size)
         self._reader = StreamReader(self._stream, node, history)
-        self._replayer = Replayer(self._server, self._stream, history, self._reader)
+        self._replayer = Replayer(self._sessions, self._stream, history, self._reader)
         return history
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -161,12 +160,12 @@ class RedisRelay:
         if self._node is None or self._run_guard is not None:
             raise RuntimeError("a relay runs for the Broadcaster(relay=...) that has it, and once")
         self._run_guard = run_guard = RunGuard()
-        self._stream.begin()
+        self._stream.new_producer()
         flushing = trio.CancelScope(shield=True)
         try:
-            await self._server.keep_session(self._reader.begin, refusable=True)
+            await self._sessions.keep_session(self._reader.find_start, refusable=True)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._server.keep_session, self._reader.read)
+                nursery.start_soon(self._sessions.keep_session, self._reader.read)
                 nursery.start_soon(self._replayer.run)
                 nursery.start_soon(self._publish, flushing)
                 task_status.started()
@@ -231,8 +230,8 @@ class RedisRelay:
             dropped=self._dropped,
             gaps=reader.gaps,
             recalling=self._replayer.waiting,
-            sessions_lost=self._server.sessions_lost,
-            last_error=self._server.last_error,
+            sessions_lost=self._sessions.sessions_lost,
+            last_error=self._sessions.last_error,
         )
 
     def _check_running(self) -> None:
@@ -242,7 +241,7 @@ class RedisRelay:
 
     async def _publish(self, flushing: trio.CancelScope) -> None:
         with flushing:
-            await self._server.keep_session(self._send_batches)
+            await self._sessions.keep_session(self._send_batches)
 
     async def _send_batches(self, session: Session) -> None:
         """Send what is in the outbox, until it is closed and empty."""

@@ -17,10 +17,10 @@ import trio
 
 from .._core.history import Block
 from .._core.relay import Replayed
-from ._commands import Entry, Stream
+from ._commands import Entry, RedisStream
 from ._history import ORIGIN, StreamHistory, order, parse_id
 from ._reader import StreamReader
-from ._session import Server, Session
+from ._session import Session, Sessions
 
 #: Events that are read at once.
 _PAGE: Final = 250
@@ -58,9 +58,9 @@ class Replayer:
     """Looks up the past of clients that come back."""
 
     def __init__(
-        self, server: Server, stream: Stream, history: StreamHistory, reader: StreamReader
+        self, sessions: Sessions, stream: RedisStream, history: StreamHistory, reader: StreamReader
     ) -> None:
-        self._server = server
+        self._sessions = sessions
         self._stream = stream
         self._history = history
         self._reader = reader
@@ -79,7 +79,7 @@ class Replayer:
 
     async def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         """Return what a client has missed; `None` if Redis says nothing for too long."""
-        with trio.move_on_after(self._server.timeout) as patience:
+        with trio.move_on_after(self._sessions.timeout) as patience:
             self._patience.add(patience)
             try:
                 await self._reader.started.wait()
@@ -98,7 +98,7 @@ class Replayer:
         while True:
             while not self._wanted:
                 await self._asked.park()
-            await self._server.keep_session(self._read_pages)
+            await self._sessions.keep_session(self._read_pages)
 
     async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Replayed | None:
         blocks: list[bytes] = []
@@ -150,7 +150,7 @@ class Replayer:
         if is_known and not (cursor == ORIGIN and self._reader.gaps):
             page = await self._stream.page(session, cursor, _PAGE)
             for patience in self._patience:
-                patience.deadline = trio.current_time() + self._server.timeout
+                patience.deadline = trio.current_time() + self._sessions.timeout
             return self._keep(cursor, page.entries) if page.anchored else None
         return None
 

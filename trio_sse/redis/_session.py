@@ -1,6 +1,6 @@
 """One pinned connection to Redis or Valkey, and how it is opened anew.
 
-The only room that knows coredis, and it uses one narrow way of it: a pool of its own for each
+The only module that knows coredis, and it uses one narrow way of it: a pool of its own for each
 session, holding one connection that is acquired once. So a connection that dies is an error here,
 and never another connection behind our back; no command is ever repeated by the client; nothing is
 waited for without an end. docs/design.md tells why. It knows commands, and nothing of events.
@@ -85,7 +85,7 @@ class Session:
 
 @final
 @attrs.define(eq=False)
-class Server:
+class Sessions:
     """Where Redis is, and how sessions with it went.
 
     Raises:
