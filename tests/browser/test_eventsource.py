@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from socket import SO_LINGER, SOL_SOCKET
 from typing import Final, final
 
 import trio
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import App, Message, Receive, Send
+from ..support.asgi import HEAD, App, Message, Receive, Send, chunk
 from ..support.hardened import hardened
+from ..support.tcp import reset_when_closed
 from ..support.waiting import until
 from .conftest import CLOSED, HTML, Page, Seen
 
@@ -35,8 +34,8 @@ class Site:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
             headers = [(b"content-type", b"text/html; charset=utf-8")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": HTML})
+            await send({**HEAD, "headers": headers})
+            await send(chunk(HTML, last=True))
             return
         self.requests += scope["type"] == "http"
         await self.stream(scope, receive, send)
@@ -85,7 +84,7 @@ class Cutter:
                 continue
             await browser.send_all(data[: passed.index(cut) + len(cut) - before])
             if self.done % 2:
-                browser.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                reset_when_closed(browser)
             self.done += 1
             return
 

@@ -31,11 +31,6 @@ def broadcaster() -> Broadcaster:
     return Broadcaster(strict=False, history_size=4)
 
 
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Way:
-    return WAYS[request.param]()
-
-
 # What a stream begins with
 
 

@@ -34,20 +34,13 @@ async def test_events_go_through_the_door_once_it_is_open(
 
 
 async def test_what_was_broadcast_before_the_door_opened_goes_through_it(
-    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery
+    door: Door, broadcaster: Broadcaster
 ) -> None:
-    writer = Writer()
-    held = FakeDoor(writer)
-    nursery.start_soon(writer.run)
-    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
-    await wait_all_tasks_blocked()
-    broadcaster.broadcast("x", "early")
-    held.opened.set()
-    await wait_all_tasks_blocked()
-    assert held.received == b"event: x\ndata: early\n\n"
-    stream.disconnect()
-    await wait_all_tasks_blocked()
-    nursery.cancel_scope.cancel()
+    async with direct(door(broadcaster), opens=False) as (held, _):
+        broadcaster.broadcast("x", "early")
+        held.opened.set()
+        await wait_all_tasks_blocked()
+        assert held.received == b"event: x\ndata: early\n\n"
 
 
 async def test_a_door_that_stays_shut_leaves_the_portable_way(
@@ -242,11 +235,7 @@ async def test_a_burst_to_a_connection_that_has_just_broken_harms_nobody_else(
 async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
     door: Door, broadcaster: Broadcaster
 ) -> None:
-    writer = Writer()
-    held = FakeDoor(writer)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(run, writer)
-        stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+    async with direct(door(broadcaster), opens=False) as (held, stream):
         for n in range(8):
             broadcaster.broadcast("x", str(n))
         assert broadcaster.client_count == 0
@@ -254,7 +243,6 @@ async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
         await wait_all_tasks_blocked()
         assert stream.complete
         assert broadcaster.statistics().streams == 0
-        nursery.cancel_scope.cancel()
     assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(4))
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -13,14 +11,6 @@ from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
 from ..support.fake_door import FakeDoor, behind, direct
-
-
-@pytest.fixture
-def short_turns() -> Iterator[None]:
-    """Let the writer write to one client at a time, so that something happens amid its rounds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_sse._delivery.writer._TURN", 1)
-        yield
 
 
 @pytest.fixture

@@ -26,22 +26,27 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import App, Message, Receive, Send, with_lifespan
+from ..support.asgi import (
+    END,
+    HEAD,
+    App,
+    Message,
+    Receive,
+    Send,
+    chunk,
+    until_disconnected,
+    with_lifespan,
+)
 from ..support.clients import Client, Http2Client
 from ..support.flood import Flood
 from ..support.hostile import REQUEST, UPGRADE, http2_request
-from ..support.stock_server import Server, serving
+from ..support.server import Server
+from ..support.stock_server import serving
 from ..support.waiting import until
 
 Respond = Callable[[Receive, Send], Awaitable[None]]
 
 HOUR: Final = 3600.0
-HEAD: Final[Message] = {"type": "http.response.start", "status": 200, "headers": []}
-END: Final[Message] = {"type": "http.response.body"}
-
-
-def chunk(data: bytes) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 def answering(respond: Respond) -> App:
@@ -247,8 +252,7 @@ async def test_stock_hypercorn_still_keeps_a_reset_connection_after_a_last_chunk
 ) -> None:
     async def respond(receive: Receive, send: Send) -> None:
         await send(HEAD)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await until_disconnected(receive)
         await send(END)
 
     async with connected(answering(respond), keep_alive_timeout=HOUR) as connection:

@@ -28,11 +28,11 @@ from ..support.program import (
     body_of,
     close_standard_input,
     events_in,
-    read_until,
     running,
     whole_body_of,
 )
 from ..support.redis_server import RedisServer
+from ..support.tcp import read_until
 
 
 async def test_demo_streams_this_machines_load_each_second() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from ..support.events import data_of, numbers, take, take_data
 from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server
 from ..support.relay_nodes import Node, Nodes
+from ..support.remains import living
 from ..support.streams import come_back
 from ..support.waiting import until
 
@@ -403,11 +403,6 @@ async def test_redis_is_not_besieged_while_it_is_away(
         await node.publish("y")
 
 
-def remains() -> tuple[int, int]:
-    tasks = trio.lowlevel.current_statistics().tasks_living
-    return tasks, len(os.listdir("/proc/self/fd"))
-
-
 async def test_connections_that_are_lost_leave_nothing_behind(
     nodes: Nodes, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,7 +412,7 @@ async def test_connections_that_are_lost_leave_nothing_behind(
         await node.publish("x")
         await until_ready(node)
         await wait_all_tasks_blocked(0.01)
-        before = remains()
+        before = living()
         clients = connected(server)
         for number in range(50):
             lost = node.relay.statistics().sessions_lost
@@ -428,7 +423,7 @@ async def test_connections_that_are_lost_leave_nothing_behind(
                 hold.release()
             await until_ready(node)
         await node.publish("y")
-        await until(lambda: remains() == before)
+        await until(lambda: living() == before)
         await until(lambda: connected(server) == clients)
         assert line.accepted < 3 + 50 * 8
 

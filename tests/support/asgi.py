@@ -1,9 +1,9 @@
-"""Wrappers for ASGI applications, and what their parts are called."""
+"""ASGI: what its parts are called, its messages, applications of a few lines, and wrappers."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
 
@@ -16,6 +16,29 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+HEAD: Final[Message] = {"type": "http.response.start", "status": 200, "headers": []}
+END: Final[Message] = {"type": "http.response.body"}
+
+
+def chunk(body: bytes, *, last: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not last}
+
+
+async def until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def app_sending(*messages: Message) -> Tap:
+    """Return an app that sends these messages and returns."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return Tap(app)
 
 
 @final

@@ -82,13 +82,13 @@ async def run(writer: Writer, *, task_status: trio.TaskStatus[None]) -> None:
 
 
 @asynccontextmanager
-async def direct(app: App) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
+async def direct(app: App, *, opens: bool = True) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
     """Open a stream through a door, beside the server's writer."""
     writer = Writer()
     door = FakeDoor(writer)
     async with trio.open_nursery() as nursery:
         await nursery.start(run, writer)
-        stream = await open_event_stream(nursery, behind(door, app))
+        stream = await open_event_stream(nursery, behind(door, app, opens=opens))
         await wait_all_tasks_blocked()
         yield door, stream
         stream.disconnect()

@@ -8,7 +8,7 @@ import trio
 
 from trio_sse import Broadcaster, sse_app
 
-from .asgi import Message, Receive, Send
+from .asgi import END, HEAD, Message, Receive, Send, chunk, until_disconnected
 
 #: What `Flood` sends at once.
 CHUNK: Final = 50_000
@@ -34,14 +34,13 @@ class Flood:
             nursery.cancel_scope.cancel()
 
     async def _listen(self, receive: Receive, scope: trio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await until_disconnected(receive)
         scope.cancel()
 
     async def _flood(self, send: Send, request: int) -> None:
         self.sent.append(0)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(HEAD)
         while self.sent[request] < self._size:
-            await send({"type": "http.response.body", "body": b"x" * CHUNK, "more_body": True})
+            await send(chunk(b"x" * CHUNK))
             self.sent[request] += CHUNK
-        await send({"type": "http.response.body"})
+        await send(END)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from logging.handlers import BufferingHandler
-from socket import SO_RCVBUF, SOL_SOCKET
-from typing import final
 
-import attrs
 import hypercorn.trio
 import trio
 
-# As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 from .asgi import App
-from .clients import Http1Client, Http2Client
+from .server import Server, ServerLog, port_of
 from .waiting import PATIENCE
+
+# As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 
 
 @asynccontextmanager
@@ -28,11 +24,9 @@ async def serving(
     graceful_timeout: float = 0.05,
 ) -> AsyncGenerator[Server]:
     """Serve an application for the length of a block; hypercorn may complain of nothing."""
-    complaints = BufferingHandler(capacity=1000)
-    logger = logging.Logger("hypercorn of a test", logging.WARNING)  # noqa: LOG001 (not shared)
-    logger.addHandler(complaints)
+    log = ServerLog()
     config = hypercorn.Config()
-    config.bind, config.errorlog = ["127.0.0.1:0"], logger
+    config.bind, config.errorlog = ["127.0.0.1:0"], log.logger
     config.graceful_timeout = graceful_timeout
     server = Server()
 
@@ -45,40 +39,11 @@ async def serving(
     with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(partial(serve, app, config, shutdown_trigger=trigger))
-            server.port = int(url.rpartition(":")[2])
+            server.port = port_of(url)
             try:
                 yield server
             finally:
                 # Before the shutdown, which would wait for a client that does not read.
                 server.close_connections()
                 server.shutdown.set()
-    assert [complaints.format(record) for record in complaints.buffer] == []
-
-
-@final
-@attrs.define
-class Server:
-    """A server by its port, and the connections made to it."""
-
-    port: int = 0
-    shutdown: trio.Event = attrs.field(factory=trio.Event)  # Set it to begin hypercorn's shutdown.
-    _connections: list[trio.SocketStream] = attrs.field(factory=list[trio.SocketStream])
-
-    async def connect(self, receive_buffer: int = 0) -> trio.SocketStream:
-        sock = trio.socket.socket()
-        if receive_buffer:
-            sock.setsockopt(SOL_SOCKET, SO_RCVBUF, receive_buffer)
-        await sock.connect(("127.0.0.1", self.port))
-        stream = trio.SocketStream(sock)
-        self._connections.append(stream)
-        return stream
-
-    async def http1(self, receive_buffer: int = 0) -> Http1Client:
-        return Http1Client(await self.connect(receive_buffer))
-
-    async def http2(self) -> Http2Client:
-        return Http2Client(await self.connect())
-
-    def close_connections(self) -> None:
-        for stream in self._connections:
-            stream.socket.close()
+    assert log.take() == []
