@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 from trio.testing import MockClock
 
-from trio_sse import sse_app
+from trio_sse import Broadcaster, sse_app
 
 from .support.doors import DOORS, Door, starlette_door
 from .support.redis_server import RedisServer, redis_server
@@ -20,6 +20,12 @@ if not THOROUGH:
     collect_ignore += ["docs/test_examples.py", "docs/test_recipe.py", "redis/test_failures.py"]
     collect_ignore += ["hypercorn/test_rewriting.py", "hypercorn/test_stock_faults.py"]
     collect_ignore += ["program/test_redis_load.py"]
+
+
+@pytest.fixture
+def broadcaster() -> Broadcaster:
+    """A broadcaster of any events; where a folder or a file has another one, that is used."""
+    return Broadcaster(strict=False)
 
 
 @pytest.fixture(params=list(DOORS.values()), ids=list(DOORS))

@@ -123,8 +123,7 @@ async def test_broadcast_has_no_checkpoint() -> None:
             broadcaster.broadcast("x", "prunes")
 
 
-async def test_every_client_sees_the_same_order() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_every_client_sees_the_same_order(broadcaster: Broadcaster) -> None:
     seen: list[list[str | None]] = [[] for _ in range(5)]
 
     async def read(number: int) -> None:

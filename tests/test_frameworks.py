@@ -87,11 +87,6 @@ WAYS: Final[Mapping[str, Way]] = {
 pytestmark = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
 
 
-@pytest.fixture
-def broadcaster() -> Broadcaster:
-    return Broadcaster(strict=False)
-
-
 async def join(nursery: trio.Nursery, app: App) -> EventStream:
     return await open_event_stream(nursery, app, headers=[("accept-encoding", "gzip")])
 

@@ -47,11 +47,6 @@ async def app(scope, receive, send):
 VISITS: Final = 1000 if THOROUGH else 240
 
 
-@pytest.fixture
-def broadcaster() -> Broadcaster:
-    return Broadcaster(strict=False)
-
-
 @asynccontextmanager
 async def serving_every_door(broadcaster: Broadcaster) -> AsyncGenerator[list[Server]]:
     whole, quart, route = (d(broadcaster) for d in (sse_app, quart_door, starlette_door))

@@ -19,8 +19,7 @@ from trio_sse.testing import open_event_stream
 from ..support.doors import Door
 
 
-def test_a_closed_broadcaster_admits_nobody() -> None:
-    broadcaster = Broadcaster(strict=False)
+def test_a_closed_broadcaster_admits_nobody(broadcaster: Broadcaster) -> None:
     broadcaster.close()
     broadcaster.close()
     assert broadcaster.closed
@@ -30,8 +29,7 @@ def test_a_closed_broadcaster_admits_nobody() -> None:
         broadcaster.subscribe()
 
 
-async def test_closing_ends_subscriptions_after_what_was_queued() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_closing_ends_subscriptions_after_what_was_queued(broadcaster: Broadcaster) -> None:
     subscription = broadcaster.subscribe()
     broadcaster.broadcast("x", "last")
     broadcaster.close()
@@ -99,9 +97,8 @@ async def test_aclose_does_not_wait_for_subscriptions_of_the_program() -> None:
 
 
 async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_ones(
-    asgi_door: Door, autojump_clock: MockClock
+    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     async with trio.open_nursery() as nursery:
         stalled = await open_event_stream(nursery, asgi_door(broadcaster))
         stalled.stall()
@@ -119,9 +116,8 @@ async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_one
 
 
 async def test_a_cancelled_aclose_waits_half_a_second_for_last_words_that_block(
-    asgi_door: Door, autojump_clock: MockClock
+    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     async with trio.open_nursery() as nursery:
         stream = await open_event_stream(nursery, asgi_door(broadcaster))
         stream.stall()

@@ -48,8 +48,7 @@ async def test_without_clients_all_is_taken() -> None:
         await Broadcaster().wait_all_taken()
 
 
-async def test_with_empty_buffers_all_is_taken() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_with_empty_buffers_all_is_taken(broadcaster: Broadcaster) -> None:
     async with broadcaster.subscribe() as client:
         broadcaster.broadcast("x", "1")
         client.receive_nowait()

@@ -47,9 +47,8 @@ async def test_no_chunk_of_several_events_exceeds_64_kib(size: int, nursery: tri
 
 @pytest.mark.parametrize(("excess", "chunks"), [(0, 1), (1, 2)])
 async def test_a_chunk_is_full_at_exactly_64_kib(
-    excess: int, chunks: int, nursery: trio.Nursery
+    excess: int, chunks: int, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     overhead = 2 * len(ServerSentEvent("x").encode())

@@ -45,9 +45,8 @@ async def test_events_arrive_as_they_are_broadcast(door: Door, nursery: trio.Nur
 
 
 async def test_every_stream_gets_every_event_once_and_in_order(
-    door: Door, nursery: trio.Nursery
+    door: Door, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = door(broadcaster)
     streams = [await open_event_stream(nursery, app) for _ in range(5)]
     for number in range(100):
@@ -61,9 +60,8 @@ async def test_every_stream_gets_every_event_once_and_in_order(
 
 
 async def test_closing_sends_what_is_queued_and_ends_the_stream_cleanly(
-    door: Door, nursery: trio.Nursery
+    door: Door, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     broadcast(broadcaster, "1", "2")
@@ -88,9 +86,8 @@ async def test_a_client_that_leaves_is_noticed_at_once(
 
 
 async def test_a_stalled_client_that_leaves_is_noticed_at_once(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     stream.stall()

@@ -57,9 +57,8 @@ async def test_a_client_that_leaves_leaves_no_task_no_descriptor_and_no_client(
 
 
 async def test_a_shutdown_does_not_wait_for_a_last_chunk_behind_a_shut_window(
-    door: Door,
+    door: Door, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     async with hardened(door(broadcaster), write_timeout=0.2) as served:
         stream = await served.connect("h2")
         await stream.send_all(http2_request(window=0))

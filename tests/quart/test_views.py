@@ -84,9 +84,8 @@ async def test_a_response_that_is_never_sent_registers_nobody() -> None:
 
 
 async def test_a_stream_outlives_quarts_response_timeout(
-    nursery: trio.Nursery, autojump_clock: MockClock
+    nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     app = QuartTrio(__name__)
     app.add_url_rule("/events", view_func=sse_route(broadcaster))
     assert app.config["RESPONSE_TIMEOUT"] == 60
@@ -97,8 +96,7 @@ async def test_a_stream_outlives_quarts_response_timeout(
     assert stream.comments == ["heartbeat"] * 240
 
 
-async def test_hooks_may_add_headers(nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_hooks_may_add_headers(nursery: trio.Nursery, broadcaster: Broadcaster) -> None:
     app = app_streaming(broadcaster)
 
     @app.after_request
