@@ -8,13 +8,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, ServerSentEvent
 from trio_sse.testing import EventStream, open_event_stream
 
-from ..support.asgi import Tap
+from ..support.asgi import STREAM_HEADERS, Tap
 from ..support.doors import Door
-
-
-def broadcast(broadcaster: Broadcaster, *data: object) -> None:
-    for each in data:
-        broadcaster.broadcast("x", each)
+from ..support.events import broadcast
 
 
 async def rest(stream: EventStream) -> list[str]:
@@ -25,11 +21,7 @@ async def rest(stream: EventStream) -> list[str]:
 async def test_the_head_comes_at_once(door: Door, nursery: trio.Nursery) -> None:
     stream = await open_event_stream(nursery, door(Broadcaster(history_size=0)))
     assert stream.status == 200
-    assert stream.headers == {
-        "content-type": "text/event-stream",
-        "cache-control": "no-cache, no-transform",
-        "x-accel-buffering": "no",
-    }
+    assert stream.headers == STREAM_HEADERS
     assert stream.raw_bytes == b""
     assert not stream.complete
 

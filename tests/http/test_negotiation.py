@@ -11,14 +11,8 @@ import trio
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from ..support.asgi import App, Message, Tap, with_scope
+from ..support.asgi import STREAM_HEADERS, App, Message, Tap, with_scope
 from ..support.doors import Door
-
-STREAM_HEADERS = {
-    "content-type": "text/event-stream",
-    "cache-control": "no-cache, no-transform",
-    "x-accel-buffering": "no",
-}
 
 
 async def ask(app: App, method: str = "GET", accept: list[bytes] | None = None) -> EventStream:

@@ -19,10 +19,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
-from ..support.asgi import App, Message, Receive, Send
+from ..support.asgi import CHUNK, App, Flood, Message, Receive, Send
 from ..support.clients import Client, Http1Client, Response
 from ..support.doors import Door
-from ..support.flood import CHUNK, Flood
 from ..support.hardened import Served, hardened, was_reset
 from ..support.hostile import CRASHES
 from ..support.remains import remains

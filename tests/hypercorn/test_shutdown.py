@@ -13,10 +13,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import END, HEAD, App, Message, Receive, Send, chunk, with_lifespan
+from ..support.asgi import END, HEAD, App, Flood, Message, Receive, Send, chunk, with_lifespan
 from ..support.clients import Client, Response
 from ..support.doors import Door
-from ..support.flood import Flood
 from ..support.hardened import Served, hardened
 from ..support.remains import remains
 from ..support.waiting import until

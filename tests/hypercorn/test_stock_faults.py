@@ -30,15 +30,16 @@ from ..support.asgi import (
     END,
     HEAD,
     App,
+    Flood,
     Message,
     Receive,
     Send,
+    app_sending,
     chunk,
     until_disconnected,
     with_lifespan,
 )
 from ..support.clients import Client, Http2Client
-from ..support.flood import Flood
 from ..support.hostile import REQUEST, UPGRADE, http2_request
 from ..support.server import Server
 from ..support.stock_server import serving
@@ -235,11 +236,8 @@ async def test_stock_hypercorn_still_loses_what_is_cancelled_and_answers_on_amid
 async def test_stock_hypercorn_still_keeps_the_connection_of_a_client_that_left_between_requests(
     autojump_clock: MockClock,
 ) -> None:
-    async def respond(_: Receive, send: Send) -> None:
-        await send(HEAD)
-        await send(END)
-
-    async with connected(answering(respond), keep_alive_timeout=HOUR) as connection:
+    app = with_lifespan(app_sending(HEAD, END))
+    async with connected(app, keep_alive_timeout=HOUR) as connection:
         await connection.client.send_all(REQUEST)
         await wait_all_tasks_blocked()
         await connection.client.aclose()

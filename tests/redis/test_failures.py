@@ -16,15 +16,15 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
 from trio_sse.redis import RefusedError
-from trio_sse.testing import EventStream, open_event_stream
+from trio_sse.testing import open_event_stream
 
-from ..support.events import data_of, numbers, take, take_data
+from ..support.events import data_of, numbers, take, take_data, told
 from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server
 from ..support.relay_nodes import Node, Nodes
 from ..support.remains import living
 from ..support.streams import come_back
-from ..support.waiting import until
+from ..support.waiting import PATIENCE, until
 
 #: Seconds after which a node gives up a server that does not answer.
 _TIMEOUT: Final = 0.3
@@ -108,18 +108,14 @@ async def test_a_restart_of_a_server_that_forgets_is_told_once_and_then_all_goes
             assert data_of(events) == numbers(3, 60)
         assert gaps(here, there) == [1, 1]
     # Who began with a snapshot needs another one, and so must come back for it.
-    seen = await rest_of(renewing)
+    with trio.fail_after(PATIENCE):
+        seen = told([event async for event in renewing])
     assert seen == [("state", "new"), ("tick", "1"), ("tick", "2")]
     for seen_id in ("0-0", before[0], before[1]):
         again = await come_back(nursery, app, seen_id)
         assert [event.event for event in await take(again, 2)] == [RESET_EVENT, "state"]
     await there.publish("61")
     assert await take_data(again, 1) == ["61"]
-
-
-async def rest_of(stream: EventStream) -> list[tuple[str, str]]:
-    with trio.fail_after(30):
-        return [(event.event, event.data) async for event in stream]
 
 
 async def test_a_server_that_wakes_up_in_the_past_is_told_and_what_comes_then_arrives(

@@ -76,18 +76,13 @@ def behind(door: FakeDoor, app: App, *, opens: bool = True) -> App:
     return with_door
 
 
-async def run(writer: Writer, *, task_status: trio.TaskStatus[None]) -> None:
-    task_status.started()
-    await writer.run()
-
-
 @asynccontextmanager
 async def direct(app: App, *, opens: bool = True) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
     """Open a stream through a door, beside the server's writer."""
     writer = Writer()
     door = FakeDoor(writer)
     async with trio.open_nursery() as nursery:
-        await nursery.start(run, writer)
+        nursery.start_soon(writer.run)
         stream = await open_event_stream(nursery, behind(door, app, opens=opens))
         await wait_all_tasks_blocked()
         yield door, stream
