@@ -166,9 +166,7 @@ async def test_pruning_one_client_costs_the_others_nothing() -> None:
         assert broadcaster.client_count == 2
 
 
-async def test_a_prune_is_counted_and_logged_once_at_info(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_prune_is_counted_and_logged_once_at_info(caplog: pytest.LogCaptureFixture) -> None:
     broadcaster = Broadcaster(2, strict=False)
     async with broadcaster.subscribe():
         with caplog.at_level(logging.DEBUG):

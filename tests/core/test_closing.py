@@ -6,11 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from trio.testing import (
-    MockClock,
-    assert_checkpoints,
-    wait_all_tasks_blocked,
-)
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 from trio_sse._core.relay import Recalled

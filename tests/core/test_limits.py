@@ -212,9 +212,7 @@ async def test_a_pruned_client_makes_room(nursery: trio.Nursery, door: partial[A
 @pytest.mark.parametrize(
     "options", [{"key_limit": 0}, {"key_limit": math.nan}, {"max_age": 0}, {"max_age": -1}], ids=str
 )
-async def test_options_of_a_stream_that_make_no_sense_are_refused(
-    options: dict[str, Any],
-) -> None:
+async def test_options_of_a_stream_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     broadcaster = Broadcaster()
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must be"):

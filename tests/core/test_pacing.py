@@ -139,9 +139,7 @@ async def test_a_publisher_that_waits_can_be_cancelled(autojump_clock: MockClock
         assert client.receive_nowait().data == "1"
 
 
-async def test_batches_of_the_buffers_size_lose_no_client_that_reads(
-    nursery: trio.Nursery,
-) -> None:
+async def test_batches_of_the_buffers_size_lose_no_client_that_reads(nursery: trio.Nursery) -> None:
     broadcaster = Broadcaster(4, strict=False)
     stream = await open_event_stream(nursery, sse_app(broadcaster))
     for number in range(100):

@@ -251,10 +251,7 @@ async def test_the_lifespan_of_the_server_is_answered() -> None:
 
 async def test_a_websocket_is_closed_with_the_reason() -> None:
     (answer,) = await exchange("websocket", {"type": "websocket.connect"})
-    assert answer == {
-        "type": "websocket.close",
-        "reason": "this is an event stream: use HTTP",
-    }
+    assert answer == {"type": "websocket.close", "reason": "this is an event stream: use HTTP"}
 
 
 async def test_an_unknown_kind_of_scope_is_an_error() -> None:

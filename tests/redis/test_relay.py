@@ -508,22 +508,9 @@ async def test_what_others_write_into_the_stream_is_framed_anew(
     stream = await open_event_stream(nursery, door(node.broadcaster))
     await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
     data = "a\r\n\r\nid: 1-1\revent: forged\ndata: forged\n\n"
-    fields = (
-        "event",
-        "error",
-        "data",
-        data,
-        "id",
-        "9-9",
-        "retry",
-        "0",
-        "topic",
-        "",
-        "comment",
-        "x",
-    )
+    others = ("id", "9-9", "retry", "0", "comment", "x")
     nodes.ask("XADD", "5-1", "event", ":id", "data", data)
-    nodes.ask("XADD", "5-2", *fields)
+    nodes.ask("XADD", "5-2", "event", "error", "data", data, "topic", "", *others)
     nodes.ask("XADD", "18446744073709551615-7", "event", "last", "data", "")
     first, last = await take(stream, 2)
     assert (first.event, first.id) == (":id", "5-1")
