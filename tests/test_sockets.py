@@ -22,8 +22,7 @@ from .support.clients import Client, Response
 from .support.doors import Door, quart_door, starlette_door
 from .support.hostile import REQUEST
 from .support.remains import remains
-from .support.server import Server
-from .support.stock_server import serving
+from .support.server import Server, serving
 from .support.tcp import reset_when_closed
 from .support.thorough import THOROUGH
 from .support.waiting import PATIENCE, until

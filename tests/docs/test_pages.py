@@ -14,7 +14,7 @@ from trio_sse import sse_app
 from trio_sse.testing import open_event_stream
 
 from ..support.examples import EXAMPLES
-from ..support.stock_server import serving
+from ..support.server import serving
 from ..support.tcp import free_port, read_until
 
 ROOT = Path(__file__).parents[2]

@@ -41,8 +41,7 @@ from ..support.asgi import (
 )
 from ..support.clients import Client, Http2Client
 from ..support.hostile import REQUEST, UPGRADE, http2_request
-from ..support.server import Server
-from ..support.stock_server import serving
+from ..support.server import Server, serving
 from ..support.waiting import until
 
 Respond = Callable[[Receive, Send], Awaitable[None]]

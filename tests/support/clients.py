@@ -23,7 +23,9 @@ from httpx_sse import ServerSentEvent
 # As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
 
-NO_HEADERS: Final[Mapping[str, str]] = {}
+Headers = Mapping[str, str]
+
+NO_HEADERS: Final[Headers] = {}
 
 
 @final
@@ -92,7 +94,7 @@ class Http1Client:
         self,
         method: str = "GET",
         path: str = "/events",
-        headers: Mapping[str, str] = NO_HEADERS,
+        headers: Headers = NO_HEADERS,
         body: bytes = b"",
         *,
         sent: bool = False,

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ import attrs
 import msgspec
 import trio
 
-from .clients import NO_HEADERS, Http1Client, Response
+from .clients import NO_HEADERS, Headers, Http1Client, Response
 from .waiting import PATIENCE
 
 EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
@@ -33,23 +33,21 @@ class Program:
     clients: list[Http1Client] = attrs.field(factory=list[Http1Client])
 
     async def ask(
-        self, method: str, path: str, headers: Mapping[str, str] = NO_HEADERS, body: bytes = b""
+        self, method: str, path: str, headers: Headers = NO_HEADERS, body: bytes = b""
     ) -> Response:
         """Ask on a connection of its own; read the head of the answer."""
         client = Http1Client(await trio.open_tcp_stream("127.0.0.1", self.port))
         self.clients.append(client)
         return await client.request(method, path, headers, body)
 
-    async def status(self, method: str, path: str, headers: Mapping[str, str] = NO_HEADERS) -> int:
+    async def status(self, method: str, path: str, headers: Headers = NO_HEADERS) -> int:
         return (await self.ask(method, path, headers)).status
 
-    async def post(
-        self, path: str, content: object, headers: Mapping[str, str] = NO_HEADERS
-    ) -> Response:
+    async def post(self, path: str, content: object, headers: Headers = NO_HEADERS) -> Response:
         headers = {"content-type": "application/json", **headers}
         return await self.ask("POST", path, headers, msgspec.json.encode(content))
 
-    async def stream(self, path: str, headers: Mapping[str, str] = NO_HEADERS) -> Response:
+    async def stream(self, path: str, headers: Headers = NO_HEADERS) -> Response:
         """Open a stream; with its first bytes the client is known to be registered."""
         response = await self.ask("GET", path, headers)
         assert response.status == 200
@@ -57,7 +55,7 @@ class Program:
             await self.clients[-1].read_for(response)
         return response
 
-    async def is_turned_away(self, path: str, headers: Mapping[str, str]) -> bool:
+    async def is_turned_away(self, path: str, headers: Headers) -> bool:
         """Tell whether a browser gets a reconnection time and a clean end."""
         response = await self.stream(path, headers)
         assert await response.rest() == []
