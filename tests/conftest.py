@@ -17,7 +17,8 @@ from .support.ways import WAYS, Way
 #: Node's tests and a browser's need more than Python: they run when asked for, by their folder.
 collect_ignore = ["browser", "interop"]
 if not THOROUGH:
-    collect_ignore += ["docs/test_examples.py", "docs/test_recipe.py", "redis/test_failures.py"]
+    collect_ignore += ["docs/test_examples.py", "docs/test_recipe.py"]
+    collect_ignore += ["redis/test_access.py", "redis/test_failures.py"]
     collect_ignore += ["hypercorn/test_rewriting.py", "hypercorn/test_stock_faults.py"]
     collect_ignore += ["program/test_redis_load.py"]
 

@@ -13,6 +13,7 @@ from trio_sse._core.relay import Recalled
 from trio_sse.testing import open_event_stream
 
 from ..support.doors import Door
+from ..support.streams import stalled_amid_an_event
 
 
 def test_a_closed_broadcaster_admits_nobody(broadcaster: Broadcaster) -> None:
@@ -96,9 +97,7 @@ async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_one
     asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stalled = await open_event_stream(nursery, asgi_door(broadcaster))
-        stalled.stall()
-        broadcaster.broadcast("x", "1")
+        stalled = await stalled_amid_an_event(nursery, broadcaster, asgi_door(broadcaster))
         idle = await open_event_stream(nursery, asgi_door(broadcaster))
         await wait_all_tasks_blocked()
         with trio.move_on_after(0):

@@ -15,6 +15,7 @@ from trio_sse.testing import open_event_stream
 
 from ..support.asgi import Tap, with_scope
 from ..support.doors import quart_door
+from ..support.streams import stalled_amid_an_event
 
 
 def app_streaming(broadcaster: Broadcaster) -> QuartTrio:
@@ -157,10 +158,7 @@ async def test_a_cancelled_aclose_cuts_a_stream_amid_an_event(autojump_clock: Mo
     app = Tap(quart_door(broadcaster))
     with pytest.RaisesGroup(trio.BrokenResourceError, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
-            stream = await open_event_stream(nursery, app)
-            stream.stall()
-            broadcaster.broadcast("x", "1")
-            await wait_all_tasks_blocked()
+            await stalled_amid_an_event(nursery, broadcaster, app)
             with trio.move_on_after(3):
                 await broadcaster.aclose()
     assert trio.current_time() == 3

@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from trio_sse.testing import open_event_stream
+from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.asgi import (
     END,
@@ -187,23 +187,25 @@ async def test_a_later_error_reaches_the_nursery() -> None:
 # Stalling
 
 
-async def test_a_stalled_client_holds_up_the_next_send(nursery: trio.Nursery) -> None:
-    app, go = app_waiting(b"data: 1\n\n", b"data: 2\n\n")
+async def stalled(nursery: trio.Nursery, *bodies: bytes) -> tuple[Tap, EventStream]:
+    """Let an app send these bodies to a client that takes none."""
+    app, go = app_waiting(*bodies)
     stream = await open_event_stream(nursery, app)
     stream.stall()
     go.set()
     await wait_all_tasks_blocked()
+    return app, stream
+
+
+async def test_a_stalled_client_holds_up_the_next_send(nursery: trio.Nursery) -> None:
+    app, stream = await stalled(nursery, b"data: 1\n\n", b"data: 2\n\n")
     assert (len(app.sent), stream.raw_bytes) == (2, b"")
     stream.resume()
     assert [event.data async for event in stream] == ["1", "2"]
 
 
 async def test_resuming_once_is_enough_after_stalling_twice(nursery: trio.Nursery) -> None:
-    app, go = app_waiting(b"data: 1\n\n")
-    stream = await open_event_stream(nursery, app)
-    stream.stall()
-    go.set()
-    await wait_all_tasks_blocked()
+    _, stream = await stalled(nursery, b"data: 1\n\n")
     stream.stall()
     stream.resume()
     await wait_all_tasks_blocked()
@@ -211,11 +213,7 @@ async def test_resuming_once_is_enough_after_stalling_twice(nursery: trio.Nurser
 
 
 async def test_a_stalled_client_that_leaves_holds_nobody_up(nursery: trio.Nursery) -> None:
-    app, go = app_waiting(b"data: 1\n\n")
-    stream = await open_event_stream(nursery, app)
-    stream.stall()
-    go.set()
-    await wait_all_tasks_blocked()
+    app, stream = await stalled(nursery, b"data: 1\n\n")
     stream.disconnect()
     await app.finished.wait()
     assert stream.raw_bytes == b""
