@@ -14,6 +14,8 @@ from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
 from trio_sse.testing import open_event_stream
 
+from .support.events import broadcast
+
 
 class Kind(StrEnum):
     PRICE = "price"
@@ -123,8 +125,7 @@ async def test_broadcast_has_no_checkpoint() -> None:
             broadcaster.broadcast("x", "prunes")
 
 
-async def test_every_client_sees_the_same_order() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_every_client_sees_the_same_order(broadcaster: Broadcaster) -> None:
     seen: list[list[str | None]] = [[] for _ in range(5)]
 
     async def read(number: int) -> None:
@@ -149,8 +150,7 @@ async def test_every_client_sees_the_same_order() -> None:
 async def test_a_client_is_pruned_by_the_first_event_that_does_not_fit() -> None:
     broadcaster = Broadcaster(3, strict=False)
     async with broadcaster.subscribe():
-        for number in range(3):
-            broadcaster.broadcast("x", number)
+        broadcast(broadcaster, *range(3))
         assert broadcaster.client_count == 1
         broadcaster.broadcast("x", 3)
         assert broadcaster.client_count == 0
@@ -166,14 +166,11 @@ async def test_pruning_one_client_costs_the_others_nothing() -> None:
         assert broadcaster.client_count == 2
 
 
-async def test_a_prune_is_counted_and_logged_once_at_info(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_prune_is_counted_and_logged_once_at_info(caplog: pytest.LogCaptureFixture) -> None:
     broadcaster = Broadcaster(2, strict=False)
     async with broadcaster.subscribe():
         with caplog.at_level(logging.DEBUG):
-            for number in range(9):
-                broadcaster.broadcast("x", number)
+            broadcast(broadcaster, *range(9))
     assert broadcaster.statistics().clients_pruned == 1
     assert caplog.record_tuples == [
         ("trio_sse", logging.INFO, "client pruned: its buffer of 2 events is full")

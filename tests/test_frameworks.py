@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import pytest
 import trio
@@ -21,6 +21,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
+from .support.doors import starlette_door
 from .support.thorough import THOROUGH
 
 Way = Callable[[Broadcaster], App]
@@ -57,11 +58,7 @@ def starlette_mount(middleware: list[Middleware], broadcaster: Broadcaster) -> A
 
 
 def starlette_endpoint(middleware: list[Middleware], broadcaster: Broadcaster) -> App:
-    async def events(_: Request) -> Any:
-        await trio.lowlevel.checkpoint()
-        return sse_app(broadcaster)
-
-    return Starlette(routes=[Route("/events", events)], middleware=middleware)
+    return starlette_door(broadcaster, middleware)
 
 
 def other_framework(module: str, way: str, broadcaster: Broadcaster) -> App:
@@ -85,11 +82,6 @@ WAYS: Final[Mapping[str, Way]] = {
 }
 
 pytestmark = pytest.mark.parametrize("way", WAYS.values(), ids=WAYS.keys())
-
-
-@pytest.fixture
-def broadcaster() -> Broadcaster:
-    return Broadcaster(strict=False)
 
 
 async def join(nursery: trio.Nursery, app: App) -> EventStream:

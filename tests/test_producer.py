@@ -19,7 +19,7 @@ from trio_sse.quart import producer_response
 from trio_sse.testing import EventStream, open_event_stream
 
 from .support.asgi import App, Message, Receive, Send, with_scope
-from .support.fake_door import FakeDoor, behind
+from .support.fake_door import FakeDoor, behind, direct
 
 Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
 
@@ -190,10 +190,9 @@ async def test_a_server_that_shuts_down_ends_the_stream_cleanly_and_the_producer
 async def test_on_the_direct_way_all_arrives_and_nothing_is_far_ahead(
     way: Callable[..., App], nursery: trio.Nursery
 ) -> None:
-    writer = Writer()
-    nursery.start_soon(writer.run)
-    door = FakeDoor(writer)
     job = Job()
+    door = FakeDoor(Writer())
+    nursery.start_soon(door.writer.run)
     stream = await open_event_stream(nursery, behind(door, way(job.run())))
     while job.made < COUNT:
         door.fill()
@@ -207,20 +206,13 @@ async def test_on_the_direct_way_all_arrives_and_nothing_is_far_ahead(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_connection_that_breaks_ends_the_producer(
-    way: Callable[..., App], nursery: trio.Nursery
-) -> None:
-    writer = Writer()
-    nursery.start_soon(writer.run)
-    door = FakeDoor(writer)
+async def test_a_connection_that_breaks_ends_the_producer(way: Callable[..., App]) -> None:
     job = Job(3)
-    await open_event_stream(nursery, behind(door, way(job.run())))
-    await wait_all_tasks_blocked()
-    door.broken = True
-    job.go_on.set()
-    await wait_all_tasks_blocked()
-    assert job.left
-    nursery.cancel_scope.cancel()
+    async with direct(way(job.run())) as (door, _):
+        door.broken = True
+        job.go_on.set()
+        await wait_all_tasks_blocked()
+        assert job.left
 
 
 @pytest.mark.parametrize("interval", [0, -1, "soon"])

@@ -110,9 +110,8 @@ async def test_d09_a_thread_is_told_instead_of_delivering_late(nursery: trio.Nur
 
 
 async def test_d10_a_lone_surrogate_fails_in_the_publisher_and_harms_no_client(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     streams = [await open_event_stream(nursery, sse_app(broadcaster)) for _ in range(3)]
     with pytest.raises(ValueError, match="lone surrogate"):
         broadcaster.broadcast("x", "poison \ud800")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
-import struct
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, nullcontext
@@ -22,7 +20,10 @@ from trio_sse import Broadcaster, sse_app
 
 from .support.clients import Client, Response
 from .support.doors import Door, quart_door, starlette_door
-from .support.stock_server import Server, serving
+from .support.hostile import REQUEST
+from .support.remains import remains
+from .support.server import Server, serving
+from .support.tcp import reset_when_closed
 from .support.thorough import THOROUGH
 from .support.waiting import PATIENCE, until
 
@@ -30,7 +31,6 @@ Connect = Callable[[Server], Awaitable[Client]]
 Leave = Callable[[Client, Response], Awaitable[None]]
 
 BOTH_PROTOCOLS: Final = pytest.mark.parametrize("connect", [Server.http1, Server.http2])
-REQUEST: Final = b"GET /events HTTP/1.1\r\nhost: testserver\r\naccept: text/event-stream\r\n\r\n"
 PROGRAM: Final = """from trio_sse import Broadcaster, sse_app
 
 broadcaster = Broadcaster(strict=False)
@@ -46,11 +46,6 @@ async def app(scope, receive, send):
 VISITS: Final = 1000 if THOROUGH else 240
 
 
-@pytest.fixture
-def broadcaster() -> Broadcaster:
-    return Broadcaster(strict=False)
-
-
 @asynccontextmanager
 async def serving_every_door(broadcaster: Broadcaster) -> AsyncGenerator[list[Server]]:
     whole, quart, route = (d(broadcaster) for d in (sse_app, quart_door, starlette_door))
@@ -64,7 +59,7 @@ async def collect(response: Response, into: list[str]) -> None:
 
 
 async def rst(client: Client, _: Response) -> None:
-    client.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset_when_closed(client.stream)
     await client.stream.aclose()
 
 
@@ -115,10 +110,6 @@ async def test_a_client_that_leaves_is_noticed_and_the_others_read_on(
 async def test_clients_that_come_and_go_leave_no_task_no_descriptor_and_no_client(
     broadcaster: Broadcaster,
 ) -> None:
-    def remains() -> tuple[int, int, int]:
-        tasks = trio.lowlevel.current_statistics().tasks_living
-        return tasks, len(os.listdir("/proc/self/fd")), broadcaster.statistics().streams
-
     async def come_and_go(servers: list[Server]) -> None:
         visits = zip(cycle(servers), cycle(WAYS_TO_LEAVE.values()), strict=False)
         for server, (connect, leave) in islice(visits, VISITS // 4):
@@ -130,12 +121,11 @@ async def test_clients_that_come_and_go_leave_no_task_no_descriptor_and_no_clien
 
     async with serving_every_door(broadcaster) as servers:
         await wait_all_tasks_blocked()
-        before = remains()
+        before = remains(broadcaster)
         async with trio.open_nursery() as nursery:
             for shift in range(4):
                 nursery.start_soon(come_and_go, servers[shift % 3 :] + servers[: shift % 3])
-        await until(lambda: remains() == before)
-        assert broadcaster.client_count == 0
+        await until(lambda: remains(broadcaster) == before)
 
 
 async def test_a_stalled_client_is_pruned_and_gets_its_backlog_while_the_others_miss_nothing(

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from socket import SO_LINGER, SOL_SOCKET
 from typing import Final, final
 
 import trio
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import App, Message, Receive, Send
+from ..support.asgi import HEAD, App, Message, Receive, Send, chunk
 from ..support.hardened import hardened
+from ..support.tcp import reset_when_closed
 from ..support.waiting import until
 from .conftest import CLOSED, HTML, Page, Seen
 
@@ -35,8 +34,8 @@ class Site:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == "/":
             headers = [(b"content-type", b"text/html; charset=utf-8")]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await send({"type": "http.response.body", "body": HTML})
+            await send({**HEAD, "headers": headers})
+            await send(chunk(HTML, last=True))
             return
         self.requests += scope["type"] == "http"
         await self.stream(scope, receive, send)
@@ -85,7 +84,7 @@ class Cutter:
                 continue
             await browser.send_all(data[: passed.index(cut) + len(cut) - before])
             if self.done % 2:
-                browser.setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+                reset_when_closed(browser)
             self.done += 1
             return
 
@@ -106,6 +105,13 @@ def events(seen: list[Seen]) -> list[Seen]:
 
 def count(seen: list[Seen], kind: str) -> int:
     return [name for name, _ in seen].count(kind)
+
+
+async def show(page: Page, broadcaster: Broadcaster, text: str) -> list[Seen]:
+    """Broadcast once the page listens; return what it has seen when it has seen that."""
+    await until(lambda: broadcaster.client_count == 1)
+    broadcaster.broadcast("tick", text)
+    return await page.until(lambda seen: ("tick", text) in seen)
 
 
 def broadcaster_for_browsers(max_clients: float = math.inf) -> Broadcaster:
@@ -150,15 +156,11 @@ async def test_a_restart_is_told_by_one_reset_and_the_stream_goes_on(open_page: 
     async with hardened(Site(sse_app(before))) as served:
         port = served.plain.port
         page = await open_page(port)
-        await until(lambda: before.client_count == 1)
-        before.broadcast("tick", "before")
-        await page.until(lambda seen: ("tick", "before") in seen)
+        await show(page, before, "before")
     # One for the end of the stream, the others for connections that were refused.
     await page.until(lambda seen: count(seen, "error") >= 3)
     async with hardened(Site(sse_app(after)), insecure_bind=[f"127.0.0.1:{port}"]):
-        await until(lambda: after.client_count == 1)
-        after.broadcast("tick", "after")
-        seen = await page.until(lambda seen: ("tick", "after") in seen)
+        seen = await show(page, after, "after")
     first, reset, last = events(seen)
     assert (first, last) == (("tick", "before"), ("tick", "after"))
     assert reset[0] == "stream-reset"
@@ -176,9 +178,7 @@ async def test_a_browser_turned_away_as_one_too_many_gets_in_when_there_is_room(
         await page.until(lambda seen: count(seen, "error") >= 3)
         broadcaster.broadcast("tick", "for the other")
         await other.aclose()
-        await until(lambda: broadcaster.client_count == 1)
-        broadcaster.broadcast("tick", "for both")
-        seen = await page.until(lambda seen: ("tick", "for both") in seen)
+        seen = await show(page, broadcaster, "for both")
         assert events(seen) == [("tick", "for both")]
 
 
@@ -189,16 +189,12 @@ async def test_a_browser_comes_back_to_the_successor_of_a_closed_broadcaster(
     site = Site(sse_app(before))
     async with hardened(site) as served:
         page = await open_page(served.plain.port)
-        await until(lambda: before.client_count == 1)
-        before.broadcast("tick", "before")
-        await page.until(lambda seen: ("tick", "before") in seen)
+        await show(page, before, "before")
         before.close()
         # One for the end of the stream, the others for requests that were turned away.
         await page.until(lambda seen: count(seen, "error") >= 3)
         site.stream = sse_app(after)
-        await until(lambda: after.client_count == 1)
-        after.broadcast("tick", "after")
-        seen = await page.until(lambda seen: ("tick", "after") in seen)
+        seen = await show(page, after, "after")
     assert [kind for kind, _ in events(seen)] == ["tick", "stream-reset", "tick"]
     assert ("error", CLOSED) not in seen
 
@@ -208,9 +204,7 @@ async def test_a_browser_that_is_disconnected_for_good_stops(open_page: OpenPage
     site = Site(sse_app(broadcaster, key="a user"))
     async with hardened(site) as served:
         page = await open_page(served.plain.port)
-        await until(lambda: broadcaster.client_count == 1)
-        broadcaster.broadcast("tick", "the last")
-        await page.until(lambda seen: ("tick", "the last") in seen)
+        await show(page, broadcaster, "the last")
         assert broadcaster.disconnect("a user", final=True) == 1
         await page.until(lambda seen: ("error", CLOSED) in seen)
         assert site.requests == 2  # The second was answered 204.
@@ -224,9 +218,7 @@ async def test_a_browser_waits_for_the_reconnection_time(open_page: OpenPage) ->
     broadcaster = Broadcaster(strict=False, reconnection_time=(5, 5))
     async with hardened(Site(sse_app(broadcaster, key="a user"))) as served:
         page = await open_page(served.plain.port)
-        await until(lambda: broadcaster.client_count == 1)
-        broadcaster.broadcast("tick", "the last")
-        await page.until(lambda seen: ("tick", "the last") in seen)
+        await show(page, broadcaster, "the last")
         broadcaster.disconnect("a user")
         seen = await page.until(lambda seen: count(seen, "open") == 2)
         assert [kind for kind, _ in seen] == ["open", "tick", "error", "open"]

@@ -6,11 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import trio
-from trio.testing import (
-    MockClock,
-    assert_checkpoints,
-    wait_all_tasks_blocked,
-)
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 from trio_sse._core.hub import hub_of
@@ -19,10 +15,10 @@ from trio_sse._core.relay import Replayed
 from trio_sse.testing import open_event_stream
 
 from ..support.doors import Door
+from ..support.streams import stalled_amid_an_event
 
 
-def test_a_closed_broadcaster_admits_nobody() -> None:
-    broadcaster = Broadcaster(strict=False)
+def test_a_closed_broadcaster_admits_nobody(broadcaster: Broadcaster) -> None:
     broadcaster.close()
     broadcaster.close()
     assert broadcaster.closed
@@ -32,8 +28,7 @@ def test_a_closed_broadcaster_admits_nobody() -> None:
         broadcaster.subscribe()
 
 
-async def test_closing_ends_subscriptions_after_what_was_queued() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_closing_ends_subscriptions_after_what_was_queued(broadcaster: Broadcaster) -> None:
     subscription = broadcaster.subscribe()
     broadcaster.broadcast("x", "last")
     broadcaster.close()
@@ -101,13 +96,10 @@ async def test_aclose_does_not_wait_for_subscriptions_of_the_program() -> None:
 
 
 async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_ones(
-    asgi_door: Door, autojump_clock: MockClock
+    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     async with trio.open_nursery() as nursery:
-        stalled = await open_event_stream(nursery, asgi_door(broadcaster))
-        stalled.stall()
-        broadcaster.broadcast("x", "1")
+        stalled = await stalled_amid_an_event(nursery, broadcaster, asgi_door(broadcaster))
         idle = await open_event_stream(nursery, asgi_door(broadcaster))
         await wait_all_tasks_blocked()
         with trio.move_on_after(0):
@@ -121,9 +113,8 @@ async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_one
 
 
 async def test_a_cancelled_aclose_waits_half_a_second_for_last_words_that_block(
-    asgi_door: Door, autojump_clock: MockClock
+    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     async with trio.open_nursery() as nursery:
         stream = await open_event_stream(nursery, asgi_door(broadcaster))
         stream.stall()

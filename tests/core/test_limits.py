@@ -212,9 +212,7 @@ async def test_a_pruned_client_makes_room(nursery: trio.Nursery, door: partial[A
 @pytest.mark.parametrize(
     "options", [{"key_limit": 0}, {"key_limit": math.nan}, {"max_age": 0}, {"max_age": -1}], ids=str
 )
-async def test_options_of_a_stream_that_make_no_sense_are_refused(
-    options: dict[str, Any],
-) -> None:
+async def test_options_of_a_stream_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     broadcaster = Broadcaster()
     (name,) = options
     with pytest.raises(ValueError, match=f"{name} must be"):
@@ -249,9 +247,8 @@ def test_options_of_a_broadcaster_that_make_no_sense_are_refused(
 
 
 async def test_a_key_is_disconnected_cleanly_and_others_stay(
-    nursery: trio.Nursery, door: partial[App]
+    nursery: trio.Nursery, door: partial[App], broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     opened: list[tuple[Hashable, EventStream]] = [
         (key, await open_event_stream(nursery, door(broadcaster, key=key)))
         for key in ("ann", "bob", "ann", None)
@@ -293,13 +290,7 @@ async def test_a_subscriber_of_the_key_comes_to_its_end(broadcaster: Broadcaster
             await subscription.receive()
 
 
-@pytest.fixture
-def broadcaster() -> Broadcaster:
-    return Broadcaster(strict=False)
-
-
-def test_keys_of_a_run_that_is_over_are_forgotten() -> None:
-    broadcaster = Broadcaster(strict=False)
+def test_keys_of_a_run_that_is_over_are_forgotten(broadcaster: Broadcaster) -> None:
 
     async def subscribe() -> None:
         await trio.lowlevel.checkpoint()
@@ -309,8 +300,7 @@ def test_keys_of_a_run_that_is_over_are_forgotten() -> None:
     assert broadcaster.disconnect("ann") == 0
 
 
-async def test_a_key_that_is_none_registers_nobody() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_a_key_that_is_none_registers_nobody(broadcaster: Broadcaster) -> None:
     await trio.lowlevel.checkpoint()
     with pytest.raises(TypeError, match="unhashable"):
         broadcaster.subscribe(key=["a list"])  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 from trio_sse import Broadcaster, Subscription, sse_app
 from trio_sse.testing import open_event_stream
 
+from ..support.events import broadcast
+
 Release = Callable[[Broadcaster, Subscription], object]
 
 #: What may happen to a client with a full buffer of two, so that it holds nobody up any more.
@@ -48,8 +50,7 @@ async def test_without_clients_all_is_taken() -> None:
         await Broadcaster().wait_all_taken()
 
 
-async def test_with_empty_buffers_all_is_taken() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_with_empty_buffers_all_is_taken(broadcaster: Broadcaster) -> None:
     async with broadcaster.subscribe() as client:
         broadcaster.broadcast("x", "1")
         client.receive_nowait()
@@ -63,8 +64,7 @@ async def test_a_publisher_waits_for_a_client_until(
 ) -> None:
     broadcaster = Broadcaster(2, strict=False)
     async with broadcaster.subscribe() as client:
-        broadcaster.broadcast("x", "1")
-        broadcaster.broadcast("x", "2")
+        broadcast(broadcaster, "1", "2")
         done = await start_waiting(nursery, broadcaster)
         client.receive_nowait()
         broadcaster.broadcast("x", "3")
@@ -83,8 +83,7 @@ async def test_while_a_publisher_waits_for_one_client_another_releases_it_too_wh
     broadcaster = Broadcaster(2, strict=False)
     with broadcaster.subscribe() as first, broadcaster.subscribe() as second:
         released, reader = (first, second) if position == 0 else (second, first)
-        broadcaster.broadcast("x", "1")
-        broadcaster.broadcast("x", "2")
+        broadcast(broadcaster, "1", "2")
         reader.receive_nowait()
         done = await start_waiting(nursery, broadcaster)
         release(broadcaster, released)
@@ -140,9 +139,7 @@ async def test_a_publisher_that_waits_can_be_cancelled(autojump_clock: MockClock
         assert client.receive_nowait().data == "1"
 
 
-async def test_batches_of_the_buffers_size_lose_no_client_that_reads(
-    nursery: trio.Nursery,
-) -> None:
+async def test_batches_of_the_buffers_size_lose_no_client_that_reads(nursery: trio.Nursery) -> None:
     broadcaster = Broadcaster(4, strict=False)
     stream = await open_event_stream(nursery, sse_app(broadcaster))
     for number in range(100):

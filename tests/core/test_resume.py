@@ -17,7 +17,7 @@ from trio_sse._core.history import LocalHistory
 from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.doors import Door
-from ..support.events import told
+from ..support.events import broadcast, told
 from ..support.streams import come_back
 from ..support.thorough import THOROUGH
 
@@ -27,11 +27,6 @@ ID = re.compile(r"[0-9a-f]{12}-\d+")
 @pytest.fixture
 def broadcaster() -> Broadcaster:
     return Broadcaster(strict=False, history_size=4)
-
-
-def broadcast(broadcaster: Broadcaster, *data: str) -> None:
-    for text in data:
-        broadcaster.broadcast("tick", text)
 
 
 async def ids_of(broadcaster: Broadcaster, *data: str) -> list[str]:
@@ -58,7 +53,7 @@ async def test_every_event_has_an_id_of_the_epoch_and_its_number(broadcaster: Br
 
 async def test_what_cannot_be_sent_takes_no_id(broadcaster: Broadcaster) -> None:
     with pytest.raises(ValueError, match="surrogate"):
-        broadcaster.broadcast("tick", "\ud800")
+        broadcaster.broadcast("x", "\ud800")
     (only,) = await ids_of(broadcaster, "a")
     assert only.endswith("-1")
 
@@ -94,7 +89,7 @@ async def test_a_first_connect_is_told_where_the_stream_is_and_gets_nothing_old(
     stream = await open_event_stream(nursery, door(broadcaster))
     assert stream.raw_bytes == f"id: {last}\n\n".encode()
     broadcast(broadcaster, "c")
-    assert told(await read_all(stream, broadcaster)) == [("tick", "c")]
+    assert told(await read_all(stream, broadcaster)) == [("x", "c")]
 
 
 async def test_a_client_that_comes_before_the_first_event_can_come_back(
@@ -105,7 +100,7 @@ async def test_a_client_that_comes_before_the_first_event_can_come_back(
     stream.disconnect()
     broadcast(broadcaster, "a", "b")
     again = await come_back(nursery, door(broadcaster), where)
-    assert told(await read_all(again, broadcaster)) == [("tick", "a"), ("tick", "b")]
+    assert told(await read_all(again, broadcaster)) == [("x", "a"), ("x", "b")]
 
 
 @pytest.mark.parametrize("seen", range(1, 6))
@@ -116,7 +111,7 @@ async def test_who_comes_back_gets_exactly_what_it_missed_then_what_comes(
     stream = await come_back(nursery, door(broadcaster), ids[seen - 1])
     broadcast(broadcaster, "6")
     events = await read_all(stream, broadcaster)
-    assert told(events) == [("tick", str(number)) for number in range(seen + 1, 7)]
+    assert told(events) == [("x", str(number)) for number in range(seen + 1, 7)]
     assert [event.id for event in events[:-1]] == ids[seen:]
     # No block more, such as one with the id: the last one seen has it.
     assert stream.raw_bytes.count(b"\n\n") == 6 - seen
@@ -175,8 +170,8 @@ async def test_the_id_may_come_in_the_query_for_those_who_cannot_set_headers(
     path = f"/events?x=%ff&lastEventId={ids[0]}&lastEventId={ids[2]}"
     stream = await open_event_stream(nursery, door(broadcaster), path)
     other = await come_back(nursery, door(broadcaster), ids[1], path)
-    assert told(await read_all(stream, broadcaster)) == [("tick", "b"), ("tick", "c")]
-    assert told(await read_all(other, broadcaster)) == [("tick", "c")]
+    assert told(await read_all(stream, broadcaster)) == [("x", "b"), ("x", "c")]
+    assert told(await read_all(other, broadcaster)) == [("x", "c")]
 
 
 @pytest.mark.parametrize("path", ["/events?lastEventId=", "/events?lasteventid=x", "/events?%ff%f"])
@@ -194,7 +189,7 @@ async def test_without_history_there_are_no_ids_and_the_header_is_ignored(
     broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await come_back(nursery, door(broadcaster), "0123456789ab-1")
     broadcast(broadcaster, "a")
-    assert told(await read_all(stream, broadcaster)) == [("tick", "a")]
+    assert told(await read_all(stream, broadcaster)) == [("x", "a")]
     assert b"id:" not in stream.raw_bytes
 
 

@@ -53,8 +53,7 @@ def test_a_client_needs_trio() -> None:
     assert broadcaster.client_count == 0
 
 
-def test_without_clients_any_thread_may_broadcast() -> None:
-    broadcaster = Broadcaster(strict=False)
+def test_without_clients_any_thread_may_broadcast(broadcaster: Broadcaster) -> None:
     in_thread(lambda: broadcaster.broadcast("x", "1"))
     assert broadcaster.statistics().events_broadcast == 1
 
@@ -72,8 +71,7 @@ async def test_with_clients_another_thread_is_told_how_to_broadcast() -> None:
     assert broadcaster.statistics().events_broadcast == 0
 
 
-async def test_a_thread_broadcasts_through_trio() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_a_thread_broadcasts_through_trio(broadcaster: Broadcaster) -> None:
 
     def publish() -> None:
         trio.from_thread.run_sync(broadcaster.broadcast, "x", "1")
@@ -83,8 +81,7 @@ async def test_a_thread_broadcasts_through_trio() -> None:
         assert (await subscription.receive()).data == "1"
 
 
-async def test_another_run_is_refused_while_there_are_clients() -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_another_run_is_refused_while_there_are_clients(broadcaster: Broadcaster) -> None:
 
     async def broadcast() -> None:
         await trio.lowlevel.checkpoint()
@@ -137,8 +134,7 @@ def test_one_broadcaster_serves_run_after_run() -> None:
     assert broadcaster.statistics().clients_pruned == 0
 
 
-def test_clients_of_a_run_that_is_over_are_forgotten() -> None:
-    broadcaster = Broadcaster(strict=False)
+def test_clients_of_a_run_that_is_over_are_forgotten(broadcaster: Broadcaster) -> None:
 
     left_over = trio.run(subscribe_to, broadcaster)
     broadcaster.broadcast("x", "to nobody")

@@ -15,15 +15,12 @@ from trio.testing import (
 
 from trio_sse import Broadcaster, ServerSentEvent, Subscription
 
+from ..support.events import broadcast
+
 
 @pytest.fixture
 def broadcaster() -> Broadcaster:
     return Broadcaster(2, strict=False, history_size=0)
-
-
-def broadcast(broadcaster: Broadcaster, *texts: str) -> None:
-    for text in texts:
-        broadcaster.broadcast("x", text)
 
 
 def taken(subscription: Subscription, count: int) -> Iterator[str | None]:

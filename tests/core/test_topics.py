@@ -6,7 +6,6 @@ import gc
 import random
 import re
 import tracemalloc
-from collections.abc import Iterator
 from typing import Any, Final, cast
 
 import pytest
@@ -30,19 +29,6 @@ Told = tuple[str | None, str]
 @pytest.fixture
 def broadcaster() -> Broadcaster:
     return Broadcaster(strict=False, history_size=8)
-
-
-@pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest) -> Way:
-    return WAYS[request.param]()
-
-
-@pytest.fixture
-def short_turns() -> Iterator[None]:
-    """Let the writer write to one client at a time, so that something happens amid its rounds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_sse._delivery.writer._TURN", 1)
-        yield
 
 
 def tell(broadcaster: Broadcaster, *told: Told) -> None:

@@ -12,6 +12,7 @@ from trio_sse import Broadcaster, ServerSentEvent, sse_app
 from trio_sse.testing import open_event_stream
 
 from ..support.asgi import Tap
+from ..support.events import broadcast
 from ..support.streams import stalled_amid_an_event
 
 LIMIT: Final = 64 * 1024
@@ -21,8 +22,7 @@ async def test_what_was_queued_meanwhile_goes_out_in_one_chunk(nursery: trio.Nur
     broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
-    for number in range(100):
-        broadcaster.broadcast("x", number)
+    broadcast(broadcaster, *range(100))
     stream.resume()
     await wait_all_tasks_blocked()
     queued = b"".join(ServerSentEvent("x", str(number)).encode() for number in range(100))
@@ -47,9 +47,8 @@ async def test_no_chunk_of_several_events_exceeds_64_kib(size: int, nursery: tri
 
 @pytest.mark.parametrize(("excess", "chunks"), [(0, 1), (1, 2)])
 async def test_a_chunk_is_full_at_exactly_64_kib(
-    excess: int, chunks: int, nursery: trio.Nursery
+    excess: int, chunks: int, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     overhead = 2 * len(ServerSentEvent("x").encode())
@@ -65,8 +64,7 @@ async def test_a_larger_event_goes_alone_and_in_its_place(nursery: trio.Nursery)
     app = Tap(sse_app(broadcaster))
     stream = await stalled_amid_an_event(nursery, broadcaster, app)
     texts = ["a", "b" * (LIMIT + 1), "c", "d", "e" * LIMIT]
-    for text in texts:
-        broadcaster.broadcast("x", text)
+    broadcast(broadcaster, *texts)
     broadcaster.close()
     stream.resume()
     assert [event.data async for event in stream] == ["under way", *texts]

@@ -11,7 +11,8 @@ from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
 from ..support.doors import Door
-from ..support.fake_door import FakeDoor, behind, direct, run
+from ..support.events import broadcast, wire
+from ..support.fake_door import FakeDoor, behind, direct
 from ..support.streams import come_back
 
 
@@ -25,8 +26,7 @@ async def test_events_go_through_the_door_once_it_is_open(
 ) -> None:
     async with direct(door(broadcaster)) as (held, stream):
         assert broadcaster.statistics().clients_direct == 1
-        broadcaster.broadcast("x", "1")
-        broadcaster.broadcast("x", "2")
+        broadcast(broadcaster, "1", "2")
         await wait_all_tasks_blocked()
         assert held.chunks == [b"event: x\ndata: 1\n\nevent: x\ndata: 2\n\n"]
         assert stream.raw_bytes == b"\n"
@@ -34,20 +34,13 @@ async def test_events_go_through_the_door_once_it_is_open(
 
 
 async def test_what_was_broadcast_before_the_door_opened_goes_through_it(
-    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery
+    door: Door, broadcaster: Broadcaster
 ) -> None:
-    writer = Writer()
-    held = FakeDoor(writer)
-    nursery.start_soon(writer.run)
-    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
-    await wait_all_tasks_blocked()
-    broadcaster.broadcast("x", "early")
-    held.opened.set()
-    await wait_all_tasks_blocked()
-    assert held.received == b"event: x\ndata: early\n\n"
-    stream.disconnect()
-    await wait_all_tasks_blocked()
-    nursery.cancel_scope.cancel()
+    async with direct(door(broadcaster), opens=False) as (held, _):
+        broadcaster.broadcast("x", "early")
+        held.opened.set()
+        await wait_all_tasks_blocked()
+        assert held.received == b"event: x\ndata: early\n\n"
 
 
 async def test_a_door_that_stays_shut_leaves_the_portable_way(
@@ -116,10 +109,9 @@ async def test_a_burst_longer_than_the_buffer_is_moved_on_instead_of_pruning(
     door: Door, broadcaster: Broadcaster
 ) -> None:
     async with direct(door(broadcaster)) as (held, _):
-        for n in range(50):
-            broadcaster.broadcast("x", str(n))
+        broadcast(broadcaster, *range(50))
         await wait_all_tasks_blocked()
-        assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(50))
+        assert held.received == wire(50)
         assert broadcaster.statistics().clients_pruned == 0
 
 
@@ -128,13 +120,11 @@ async def test_a_socket_that_has_room_again_amid_a_burst_saves_its_client(
 ) -> None:
     async with direct(door(broadcaster)) as (held, _):
         held.fill()
-        for n in range(8):
-            broadcaster.broadcast("x", str(n))
+        broadcast(broadcaster, *range(8))
         held.room.set()
-        for n in range(8, 12):
-            broadcaster.broadcast("x", str(n))
+        broadcast(broadcaster, *range(8, 12))
         await wait_all_tasks_blocked()
-        assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(12))
+        assert held.received == wire(12)
         assert broadcaster.statistics().clients_pruned == 0
 
 
@@ -143,13 +133,12 @@ async def test_a_full_socket_behind_a_full_buffer_is_pruned_drained_and_ended_cl
 ) -> None:
     async with direct(door(broadcaster)) as (held, stream):
         held.fill()
-        for n in range(9):
-            broadcaster.broadcast("x", str(n))
+        broadcast(broadcaster, *range(9))
         assert (broadcaster.client_count, broadcaster.statistics().clients_pruned) == (0, 1)
         await wait_all_tasks_blocked()
         held.room.set()
         await wait_all_tasks_blocked()
-        assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(8))
+        assert held.received == wire(8)
         assert stream.complete
 
 
@@ -202,8 +191,7 @@ async def test_a_broken_connection_does_not_relieve_a_full_buffer(
 ) -> None:
     async with direct(door(broadcaster)) as (held, _):
         held.broken = True
-        for n in range(6):
-            broadcaster.broadcast("x", str(n))
+        broadcast(broadcaster, *range(6))
         await wait_all_tasks_blocked()
         assert held.aborted
         assert broadcaster.client_count == 0
@@ -228,8 +216,7 @@ async def test_a_burst_to_a_connection_that_has_just_broken_harms_nobody_else(
     async with direct(door(broadcaster)) as (held, _):
         with broadcaster.subscribe() as other:
             held.broken = True
-            for n in range(4):
-                broadcaster.broadcast("x", str(n))
+            broadcast(broadcaster, *range(4))
             for n in range(4, 12):
                 other.receive_nowait()
                 broadcaster.broadcast("x", str(n))
@@ -242,20 +229,14 @@ async def test_a_burst_to_a_connection_that_has_just_broken_harms_nobody_else(
 async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
     door: Door, broadcaster: Broadcaster
 ) -> None:
-    writer = Writer()
-    held = FakeDoor(writer)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(run, writer)
-        stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
-        for n in range(8):
-            broadcaster.broadcast("x", str(n))
+    async with direct(door(broadcaster), opens=False) as (held, stream):
+        broadcast(broadcaster, *range(8))
         assert broadcaster.client_count == 0
         held.opened.set()
         await wait_all_tasks_blocked()
         assert stream.complete
         assert broadcaster.statistics().streams == 0
-        nursery.cancel_scope.cancel()
-    assert held.received == b"".join(b"event: x\ndata: %d\n\n" % n for n in range(4))
+    assert held.received == wire(4)
 
 
 async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buffer(
@@ -273,16 +254,14 @@ async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buff
         first = subscription.receive_nowait().id
     for n in range(3000):
         broadcaster.broadcast("x", f"{n} {'x' * 100}")
-    writer = Writer()
-    held = FakeDoor(writer)
+    held = FakeDoor(Writer())
     async with trio.open_nursery() as nursery:
-        await nursery.start(run, writer)
+        nursery.start_soon(held.writer.run)
         app = behind(held, door(broadcaster))
         held.fill()
         stream = await come_back(nursery, app, str(first))
         monkeypatch.setattr(held, "flush_nowait", flush_nowait)
-        for n in range(8):
-            broadcaster.broadcast("x", str(n))
+        broadcast(broadcaster, *range(8))
         assert broadcaster.statistics().clients_pruned == 1
         monkeypatch.undo()
         held.room.set()

@@ -104,9 +104,8 @@ async def test_an_oserror_from_send_is_a_client_that_has_left(after: int) -> Non
 
 
 async def test_an_oserror_from_the_last_chunk_is_a_client_that_has_left(
-    nursery: trio.Nursery,
+    nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_failing_send(sse_app(broadcaster), BrokenPipeError(), after=1))
     await open_event_stream(nursery, app)
     broadcaster.close()
@@ -114,8 +113,7 @@ async def test_an_oserror_from_the_last_chunk_is_a_client_that_has_left(
     assert broadcaster.statistics().streams == 0
 
 
-async def test_an_error_after_the_head_is_no_clean_end() -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
+async def test_an_error_after_the_head_is_no_clean_end(broadcaster: Broadcaster) -> None:
     app = Tap(with_failing_send(sse_app(broadcaster), LookupError("oops"), after=2))
     with pytest.RaisesGroup(LookupError, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
@@ -168,9 +166,8 @@ async def test_a_cancelled_stream_behind_any_receive_ends_cleanly() -> None:
 
 
 async def test_a_stream_cancelled_amid_an_event_is_cut(
-    asgi_door: Door, autojump_clock: MockClock
+    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     async with trio.open_nursery() as nursery:
         app = Tap(asgi_door(broadcaster))
         stream = await stalled_amid_an_event(nursery, broadcaster, app)
@@ -210,9 +207,8 @@ async def test_a_last_chunk_that_blocks_waits_for_the_client(
 
 @pytest.mark.parametrize("what", ["event", "last chunk"])
 async def test_a_client_that_leaves_frees_a_send_that_never_returns(
-    what: str, nursery: trio.Nursery, autojump_clock: MockClock
+    what: str, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_stuck_send(sse_app(broadcaster)))
     stream = await open_event_stream(nursery, app)
     if what == "event":

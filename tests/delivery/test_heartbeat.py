@@ -50,9 +50,8 @@ async def test_silence_that_goes_on_gives_a_heartbeat_each_interval(
 
 
 async def test_silence_is_counted_from_the_last_event(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     for moment in (4, 10, 11):
         await trio.sleep_until(moment)
@@ -64,9 +63,8 @@ async def test_silence_is_counted_from_the_last_event(
 
 
 async def test_there_are_no_heartbeats_amid_traffic(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     for number in range(100):
         await trio.sleep(14.9)
@@ -108,9 +106,8 @@ async def test_an_event_at_the_very_deadline_is_neither_lost_nor_doubled(
 
 
 async def test_a_stalled_client_gets_no_heap_of_heartbeats_and_costs_nothing(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     stream = await open_event_stream(nursery, door(broadcaster))
     stream.stall()
     steps = Steps()
@@ -124,9 +121,8 @@ async def test_a_stalled_client_gets_no_heap_of_heartbeats_and_costs_nothing(
 
 
 async def test_heartbeats_come_whatever_kind_of_object_receive_is(
-    nursery: trio.Nursery, autojump_clock: MockClock
+    nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(with_plain_receive(sse_app(broadcaster)))
     stream = await open_event_stream(nursery, app)
     await trio.sleep_until(15.001)

@@ -8,13 +8,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, ServerSentEvent
 from trio_sse.testing import EventStream, open_event_stream
 
-from ..support.asgi import Tap
+from ..support.asgi import STREAM_HEADERS, Tap
 from ..support.doors import Door
-
-
-def broadcast(broadcaster: Broadcaster, *data: object) -> None:
-    for each in data:
-        broadcaster.broadcast("x", each)
+from ..support.events import broadcast
 
 
 async def rest(stream: EventStream) -> list[str]:
@@ -25,11 +21,7 @@ async def rest(stream: EventStream) -> list[str]:
 async def test_the_head_comes_at_once(door: Door, nursery: trio.Nursery) -> None:
     stream = await open_event_stream(nursery, door(Broadcaster(history_size=0)))
     assert stream.status == 200
-    assert stream.headers == {
-        "content-type": "text/event-stream",
-        "cache-control": "no-cache, no-transform",
-        "x-accel-buffering": "no",
-    }
+    assert stream.headers == STREAM_HEADERS
     assert stream.raw_bytes == b""
     assert not stream.complete
 
@@ -45,9 +37,8 @@ async def test_events_arrive_as_they_are_broadcast(door: Door, nursery: trio.Nur
 
 
 async def test_every_stream_gets_every_event_once_and_in_order(
-    door: Door, nursery: trio.Nursery
+    door: Door, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = door(broadcaster)
     streams = [await open_event_stream(nursery, app) for _ in range(5)]
     for number in range(100):
@@ -61,9 +52,8 @@ async def test_every_stream_gets_every_event_once_and_in_order(
 
 
 async def test_closing_sends_what_is_queued_and_ends_the_stream_cleanly(
-    door: Door, nursery: trio.Nursery
+    door: Door, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     broadcast(broadcaster, "1", "2")
@@ -88,9 +78,8 @@ async def test_a_client_that_leaves_is_noticed_at_once(
 
 
 async def test_a_stalled_client_that_leaves_is_noticed_at_once(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False, history_size=0)
     app = Tap(door(broadcaster))
     stream = await open_event_stream(nursery, app)
     stream.stall()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -12,15 +10,8 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
+from ..support.events import broadcast, wire
 from ..support.fake_door import FakeDoor, behind, direct
-
-
-@pytest.fixture
-def short_turns() -> Iterator[None]:
-    """Let the writer write to one client at a time, so that something happens amid its rounds."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trio_sse._delivery.writer._TURN", 1)
-        yield
 
 
 @pytest.fixture
@@ -39,16 +30,11 @@ async def open_doors(count: int, broadcaster: Broadcaster, nursery: trio.Nursery
     return doors
 
 
-def wire(count: int) -> bytes:
-    return b"".join(b"event: x\ndata: %d\n\n" % n for n in range(count))
-
-
 async def test_those_who_keep_up_are_written_the_same_bytes(
     broadcaster: Broadcaster, nursery: trio.Nursery
 ) -> None:
     doors = await open_doors(140, broadcaster, nursery)
-    for n in range(3):
-        broadcaster.broadcast("x", n)
+    broadcast(broadcaster, *range(3))
     await wait_all_tasks_blocked()
     assert [door.received for door in doors] == [wire(3)] * 140
     assert len({id(door.chunks[0]) for door in doors}) == 1

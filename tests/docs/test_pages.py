@@ -14,8 +14,8 @@ from trio_sse import sse_app
 from trio_sse.testing import open_event_stream
 
 from ..support.examples import EXAMPLES
-from ..support.ports import free_port
-from ..support.stock_server import serving
+from ..support.server import serving
+from ..support.tcp import free_port, read_until
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -53,7 +53,7 @@ async def test_the_quickstart_streams_and_ends_cleanly_on_ctrl_c(tmp_path: Path)
             process: trio.Process = await nursery.start(
                 trio.run_process, [sys.executable, str(program)]
             )
-            received = await _read_until(port, b"data: {")
+            received = await get_until(port, b"data: {")
             process.send_signal(signal.SIGINT)
     assert b"event: tick" in received
 
@@ -86,16 +86,13 @@ async def test_the_shutdown_trigger_ends_streams_before_stock_hypercorn_cancels_
         assert await response.rest() == []
 
 
-async def _read_until(port: int, expected: bytes) -> bytes:
-    async with await _connect(port) as stream:
+async def get_until(port: int, expected: bytes) -> bytes:
+    async with await connect(port) as stream:
         await stream.send_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
-        received = b""
-        while expected not in received:
-            received += await stream.receive_some()
-        return received
+        return await read_until(stream, expected)
 
 
-async def _connect(port: int) -> trio.SocketStream:
+async def connect(port: int) -> trio.SocketStream:
     """Connect to a program that is still starting."""
     while True:
         try:

@@ -11,14 +11,8 @@ import trio
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
-from ..support.asgi import App, Message, Tap, with_scope
+from ..support.asgi import STREAM_HEADERS, App, Message, Tap, with_scope
 from ..support.doors import Door
-
-STREAM_HEADERS = {
-    "content-type": "text/event-stream",
-    "cache-control": "no-cache, no-transform",
-    "x-accel-buffering": "no",
-}
 
 
 async def ask(app: App, method: str = "GET", accept: list[bytes] | None = None) -> EventStream:
@@ -257,10 +251,7 @@ async def test_the_lifespan_of_the_server_is_answered() -> None:
 
 async def test_a_websocket_is_closed_with_the_reason() -> None:
     (answer,) = await exchange("websocket", {"type": "websocket.connect"})
-    assert answer == {
-        "type": "websocket.close",
-        "reason": "this is an event stream: use HTTP",
-    }
+    assert answer == {"type": "websocket.close", "reason": "this is an event stream: use HTTP"}
 
 
 async def test_an_unknown_kind_of_scope_is_an_error() -> None:

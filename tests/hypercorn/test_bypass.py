@@ -7,21 +7,15 @@ from typing import Any
 
 import pytest
 import trio
-import trio.testing
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import Message, Receive, Send, with_lifespan
+from ..support.asgi import HEAD, Message, Receive, Send, chunk, with_lifespan
 from ..support.clients import Response
 from ..support.hardened import hardened
+from ..support.tcp import read_until
 from ..support.waiting import until
-
-HEAD: Message = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-def body(data: bytes, *, last: bool = False) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": not last}
 
 
 async def answer(
@@ -36,9 +30,9 @@ async def answer(
         with pytest.raises(trio.ClosedResourceError):
             door.send_nowait(b"too early")
         door.await_echo(announced)
-        await send(body(sent))
+        await send(chunk(sent))
         await check(door, send)
-        await send(body(b"last", last=True))
+        await send(chunk(b"last", last=True))
         with pytest.raises(trio.ClosedResourceError):
             door.send_nowait(b"too late")
 
@@ -70,7 +64,7 @@ async def test_it_stays_shut_for_other_bytes() -> None:
 
 async def test_bytes_of_the_apps_own_shut_it() -> None:
     async def check(door: Any, send: Send) -> None:
-        await send(body(b" own "))
+        await send(chunk(b" own "))
         with pytest.raises(trio.ClosedResourceError):
             door.send_nowait(b" direct ")
 
@@ -110,7 +104,7 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
         with pytest.RaisesGroup(trio.BrokenResourceError):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(door.flush)
-                await trio.testing.wait_all_tasks_blocked()
+                await wait_all_tasks_blocked()
                 door.abort()
         done.set()
 
@@ -119,19 +113,12 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
         door = scope["extensions"]["trio_sse.direct"]
         await send(HEAD)
         door.await_echo(b"first")
-        await send(body(b"first"))
+        await send(chunk(b"first"))
         await check(door)
 
     async with hardened(app, write_timeout=30) as served:
         await (await served.http1()).request()
         await done.wait()
-
-
-async def read_until(end: bytes, client: trio.SocketStream) -> None:
-    received = b""
-    with trio.fail_after(5):
-        while end not in received:
-            received += await client.receive_some()
 
 
 async def test_an_app_that_goes_on_after_its_response_leaves_the_next_ones_door_alone() -> None:
@@ -144,19 +131,19 @@ async def test_an_app_that_goes_on_after_its_response_leaves_the_next_ones_door_
             await stream_app(scope, receive, send)
             return
         await send({**HEAD, "headers": [(b"content-length", b"2")]})
-        await send(body(b"ok", last=True))
+        await send(chunk(b"ok", last=True))
         await go_on.wait()
         gone.set()
 
     async with hardened(app) as served:
         client = await served.connect()
         await client.send_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-        await read_until(b"ok", client)
+        await read_until(client, b"ok")
         await client.send_all(b"GET /events HTTP/1.1\r\nhost: x\r\n\r\n")
         await until(lambda: broadcaster.statistics().clients_direct == 1)
         go_on.set()
         await gone.wait()
         await wait_all_tasks_blocked(0.01)
         broadcaster.broadcast("x", "for you")
-        await read_until(b"for you", client)
+        await read_until(client, b"for you")
         assert broadcaster.statistics().clients_direct == 1

@@ -13,10 +13,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
 
-from ..support.asgi import Message, Receive, Send, with_lifespan
+from ..support.asgi import END, HEAD, Message, Receive, Send, chunk, with_lifespan
 from ..support.doors import Door
-from ..support.hardened import hardened, remains
+from ..support.hardened import hardened
 from ..support.hostile import REQUEST, UPGRADE, http2_request
+from ..support.remains import remains
 from ..support.waiting import until
 
 #: What a client sends before it leaves.
@@ -52,13 +53,12 @@ async def test_a_client_that_leaves_leaves_no_task_no_descriptor_and_no_client(
         for stream in streams:
             await stream.aclose()
         await until(lambda: remains(broadcaster) == before)
-        served.take_log()
+        served.log.take()
 
 
 async def test_a_shutdown_does_not_wait_for_a_last_chunk_behind_a_shut_window(
-    door: Door,
+    door: Door, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     async with hardened(door(broadcaster), write_timeout=0.2) as served:
         stream = await served.connect("h2")
         await stream.send_all(http2_request(window=0))
@@ -76,10 +76,10 @@ async def test_an_app_whose_http2_client_has_left_can_end(body: bytes, tls: bool
 
     @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(HEAD)
         begun.set()
         await gone.wait()
-        await send({"type": "http.response.body", "body": body})
+        await send(chunk(body, last=True))
         finished.set()
 
     async with hardened(app, write_timeout=3600) as served:
@@ -110,8 +110,8 @@ async def test_a_connection_that_hypercorn_has_closed_is_read_no_more(request_: 
 
     @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
+        await send({**HEAD, "status": 204})
+        await send(END)
 
     async with hardened(app) as served:
         for _ in range(2):
@@ -121,4 +121,4 @@ async def test_a_connection_that_hypercorn_has_closed_is_read_no_more(request_: 
             with trio.fail_after(5):
                 while await stream.receive_some():
                     pass
-        assert served.take_log() == []
+        assert served.log.take() == []

@@ -16,7 +16,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
 
-from ..support.asgi import App, Message, Receive, Send
+from ..support.asgi import App, Message, Receive, Send, chunk
 from ..support.doors import Door
 from ..support.hardened import Served, hardened
 from ..support.waiting import until
@@ -37,12 +37,6 @@ WRITTEN: Final = b"\n" + BEFORE + DURING + AFTER
 @pytest.fixture
 def broadcaster() -> Broadcaster:
     return Broadcaster(strict=False, heartbeat_interval=None, history_size=0)
-
-
-@pytest.fixture
-def jumping_clock() -> MockClock:
-    """Return a clock that runs as the real one does, and can be set forward."""
-    return MockClock(rate=1.0)
 
 
 # Middleware
@@ -259,7 +253,7 @@ async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_the_stream(
         await until(lambda: broadcaster.statistics().clients_direct == 1)
         broadcaster.broadcast("tick", "before")
         await body.read(BEFORE)
-        await sends[-1]({"type": "http.response.body", "body": b": mine\n\n", "more_body": True})
+        await sends[-1](chunk(b": mine\n\n"))
         broadcaster.broadcast("tick", "during")
         with pytest.raises((h11.RemoteProtocolError, trio.BrokenResourceError)):
             await body.read()

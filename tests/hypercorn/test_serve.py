@@ -19,12 +19,13 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
-from ..support.asgi import App, Message, Receive, Send
+from ..support.asgi import CHUNK, App, Flood, Message, Receive, Send
 from ..support.clients import Client, Http1Client, Response
 from ..support.doors import Door
-from ..support.flood import CHUNK, Flood
-from ..support.hardened import Served, hardened, port_of, remains, was_reset
+from ..support.hardened import Served, hardened, was_reset
 from ..support.hostile import CRASHES
+from ..support.remains import remains
+from ..support.server import port_of
 from ..support.waiting import PATIENCE, until
 
 #: Bytes that one HTTP/2 stream may have waiting.
@@ -34,12 +35,6 @@ LIMIT: Final = 256 * 1024
 @pytest.fixture
 def broadcaster() -> Broadcaster:
     return Broadcaster(1000, strict=False)
-
-
-@pytest.fixture
-def jumping_clock() -> MockClock:
-    """Return a clock that runs as the real one does, and can be set forward."""
-    return MockClock(rate=1.0)
 
 
 def ignoring_websockets(app: App) -> App:
@@ -71,7 +66,7 @@ async def test_a_request_that_crashes_its_connection_ends_no_other_and_is_one_li
             await CRASHES[crash](attacker)
             await was_reset(attacker)  # Or closed: it has ended.
         await until(lambda: remains(broadcaster) == before)
-        (line,) = served.take_log()
+        (line,) = served.log.take()
         assert line.startswith("a connection crashed")
         assert "\n" not in line
         broadcaster.broadcast("tick", "after the crash")

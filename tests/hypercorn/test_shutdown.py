@@ -13,11 +13,11 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import App, Message, Receive, Send, with_lifespan
+from ..support.asgi import END, HEAD, App, Flood, Message, Receive, Send, chunk, with_lifespan
 from ..support.clients import Client, Response
 from ..support.doors import Door
-from ..support.flood import Flood
-from ..support.hardened import Served, hardened, remains
+from ..support.hardened import Served, hardened
+from ..support.remains import remains
 from ..support.waiting import until
 
 #: Seconds beyond any deadline, for machines that are slow.
@@ -128,11 +128,11 @@ async def test_a_server_with_a_limit_of_requests_ends_after_it(broadcaster: Broa
 async def test_an_app_without_lifespan_is_served() -> None:
     async def plain(scope: Message, receive: Receive, send: Send) -> None:
         assert scope["type"] == "http"
-        await send({"type": "http.response.start", "status": 204, "headers": []})
-        await send({"type": "http.response.body"})
+        await send({**HEAD, "status": 204})
+        await send(END)
 
     async with hardened(plain) as served:
-        (line,) = served.take_log()
+        (line,) = served.log.take()
         assert "without Lifespan support" in line
         for client in await served.every_client():
             assert (await client.request()).status == 204
@@ -196,11 +196,11 @@ async def test_a_cancelled_server_ends_at_once_with_a_clean_end_for_those_who_re
 async def test_a_shutdown_waits_for_a_response_that_is_not_ours() -> None:
     @with_lifespan
     async def slow(scope: Message, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send(HEAD)
         asked.set()
         await served.shutdown.wait()
         await wait_all_tasks_blocked(0.02)
-        await send({"type": "http.response.body", "body": b"all of it"})
+        await send(chunk(b"all of it", last=True))
 
     asked = trio.Event()
     async with hardened(slow, graceful_timeout=3600) as served:

@@ -26,22 +26,27 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
-from ..support.asgi import App, Message, Receive, Send, with_lifespan
+from ..support.asgi import (
+    END,
+    HEAD,
+    App,
+    Flood,
+    Message,
+    Receive,
+    Send,
+    app_sending,
+    chunk,
+    until_disconnected,
+    with_lifespan,
+)
 from ..support.clients import Client, Http2Client
-from ..support.flood import Flood
 from ..support.hostile import REQUEST, UPGRADE, http2_request
-from ..support.stock_server import Server, serving
+from ..support.server import Server, serving
 from ..support.waiting import until
 
 Respond = Callable[[Receive, Send], Awaitable[None]]
 
 HOUR: Final = 3600.0
-HEAD: Final[Message] = {"type": "http.response.start", "status": 200, "headers": []}
-END: Final[Message] = {"type": "http.response.body"}
-
-
-def chunk(data: bytes) -> Message:
-    return {"type": "http.response.body", "body": data, "more_body": True}
 
 
 def answering(respond: Respond) -> App:
@@ -230,11 +235,8 @@ async def test_stock_hypercorn_still_loses_what_is_cancelled_and_answers_on_amid
 async def test_stock_hypercorn_still_keeps_the_connection_of_a_client_that_left_between_requests(
     autojump_clock: MockClock,
 ) -> None:
-    async def respond(_: Receive, send: Send) -> None:
-        await send(HEAD)
-        await send(END)
-
-    async with connected(answering(respond), keep_alive_timeout=HOUR) as connection:
+    app = with_lifespan(app_sending(HEAD, END))
+    async with connected(app, keep_alive_timeout=HOUR) as connection:
         await connection.client.send_all(REQUEST)
         await wait_all_tasks_blocked()
         await connection.client.aclose()
@@ -247,8 +249,7 @@ async def test_stock_hypercorn_still_keeps_a_reset_connection_after_a_last_chunk
 ) -> None:
     async def respond(receive: Receive, send: Send) -> None:
         await send(HEAD)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await until_disconnected(receive)
         await send(END)
 
     async with connected(answering(respond), keep_alive_timeout=HOUR) as connection:

@@ -63,9 +63,7 @@ def test_node_reads_a_stream_of_another_hand(node: Node) -> None:
 
 
 @settings(
-    deadline=None,
-    max_examples=300,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
+    deadline=None, max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(streams, places)
 def test_node_reads_back_what_was_sent_wherever_the_bytes_are_cut(

@@ -28,11 +28,11 @@ from ..support.program import (
     body_of,
     close_standard_input,
     events_in,
-    read_until,
     running,
     whole_body_of,
 )
 from ..support.redis_server import RedisServer
+from ..support.tcp import read_until
 
 
 async def test_demo_streams_this_machines_load_each_second() -> None:
@@ -91,10 +91,7 @@ async def test_serve_replaces_counts_and_reports_bytes_that_are_not_utf8() -> No
         status, errors = await program.finish()
     lines = ["ok", "", "\ufffd\ufffd!", "\ufffd", "no line end"]
     assert body_of(received).decode() == "".join(f"data: {line}\n\n" for line in lines)
-    assert (status, errors) == (
-        0,
-        "trio-sse: 4 bytes that are not UTF-8 were replaced by U+FFFD\n",
-    )
+    assert (status, errors) == (0, "trio-sse: 4 bytes that are not UTF-8 were replaced by U+FFFD\n")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ from functools import partial
 
 import trio
 
-from ..support.program import PROGRAM, Running, events_in, read_until, running, whole_body_of
+from ..support.program import PROGRAM, Running, events_in, running, whole_body_of
 from ..support.redis_server import redis_server
+from ..support.tcp import read_until
 
 
 def test_redis_is_imported_only_when_asked_for() -> None:

@@ -15,6 +15,7 @@ from trio_sse.testing import open_event_stream
 
 from ..support.asgi import Tap, with_scope
 from ..support.doors import quart_door
+from ..support.streams import stalled_amid_an_event
 
 
 def app_streaming(broadcaster: Broadcaster) -> QuartTrio:
@@ -84,9 +85,8 @@ async def test_a_response_that_is_never_sent_registers_nobody() -> None:
 
 
 async def test_a_stream_outlives_quarts_response_timeout(
-    nursery: trio.Nursery, autojump_clock: MockClock
+    nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    broadcaster = Broadcaster(strict=False)
     app = QuartTrio(__name__)
     app.add_url_rule("/events", view_func=sse_route(broadcaster))
     assert app.config["RESPONSE_TIMEOUT"] == 60
@@ -97,8 +97,7 @@ async def test_a_stream_outlives_quarts_response_timeout(
     assert stream.comments == ["heartbeat"] * 240
 
 
-async def test_hooks_may_add_headers(nursery: trio.Nursery) -> None:
-    broadcaster = Broadcaster(strict=False)
+async def test_hooks_may_add_headers(nursery: trio.Nursery, broadcaster: Broadcaster) -> None:
     app = app_streaming(broadcaster)
 
     @app.after_request
@@ -159,10 +158,7 @@ async def test_a_cancelled_aclose_cuts_a_stream_amid_an_event(autojump_clock: Mo
     app = Tap(quart_door(broadcaster))
     with pytest.RaisesGroup(trio.BrokenResourceError, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
-            stream = await open_event_stream(nursery, app)
-            stream.stall()
-            broadcaster.broadcast("x", "1")
-            await wait_all_tasks_blocked()
+            await stalled_amid_an_event(nursery, broadcaster, app)
             with trio.move_on_after(3):
                 await broadcaster.aclose()
     assert trio.current_time() == 3

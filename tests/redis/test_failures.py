@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import ssl
 import subprocess
 import sys
 import time
@@ -12,30 +10,22 @@ from typing import Final
 
 import pytest
 import trio
-import trustme
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, ServerSentEvent, sse_app
 from trio_sse._core.hub import hub_of
-from trio_sse.redis import RefusedError
-from trio_sse.testing import EventStream, open_event_stream
+from trio_sse.testing import open_event_stream
 
-from ..support.events import data_of, numbers, take, take_data
+from ..support.events import data_of, numbers, take, take_data, told
 from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server
 from ..support.relay_nodes import Node, Nodes
+from ..support.remains import living
 from ..support.streams import come_back
-from ..support.waiting import until
+from ..support.waiting import PATIENCE, until
 
 #: Seconds after which a node gives up a server that does not answer.
 _TIMEOUT: Final = 0.3
-
-
-@pytest.fixture
-def server() -> Generator[RedisServer]:
-    """A server that forgets all when it ends."""
-    with redis_server() as server:
-        yield server
 
 
 @pytest.fixture
@@ -109,18 +99,14 @@ async def test_a_restart_of_a_server_that_forgets_is_told_once_and_then_all_goes
             assert data_of(events) == numbers(3, 60)
         assert gaps(here, there) == [1, 1]
     # Who began with a snapshot needs another one, and so must come back for it.
-    seen = await rest_of(renewing)
+    with trio.fail_after(PATIENCE):
+        seen = told([event async for event in renewing])
     assert seen == [("state", "new"), ("tick", "1"), ("tick", "2")]
     for seen_id in ("0-0", before[0], before[1]):
         again = await come_back(nursery, app, seen_id)
         assert [event.event for event in await take(again, 2)] == [RESET_EVENT, "state"]
     await there.publish("61")
     assert await take_data(again, 1) == ["61"]
-
-
-async def rest_of(stream: EventStream) -> list[tuple[str, str]]:
-    with trio.fail_after(30):
-        return [(event.event, event.data) async for event in stream]
 
 
 async def test_a_server_that_wakes_up_in_the_past_is_told_and_what_comes_then_arrives(
@@ -404,11 +390,6 @@ async def test_redis_is_not_besieged_while_it_is_away(
         await node.publish("y")
 
 
-def remains() -> tuple[int, int]:
-    tasks = trio.lowlevel.current_statistics().tasks_living
-    return tasks, len(os.listdir("/proc/self/fd"))
-
-
 async def test_connections_that_are_lost_leave_nothing_behind(
     nodes: Nodes, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,7 +399,7 @@ async def test_connections_that_are_lost_leave_nothing_behind(
         await node.publish("x")
         await until_ready(node)
         await wait_all_tasks_blocked(0.01)
-        before = remains()
+        before = living()
         clients = connected(server)
         for number in range(50):
             lost = node.relay.statistics().sessions_lost
@@ -429,125 +410,13 @@ async def test_connections_that_are_lost_leave_nothing_behind(
                 hold.release()
             await until_ready(node)
         await node.publish("y")
-        await until(lambda: remains() == before)
+        await until(lambda: living() == before)
         await until(lambda: connected(server) == clients)
         assert line.accepted < 3 + 50 * 8
 
 
 def connected(server: RedisServer) -> int:
     return int(server.ask("CLIENT", "LIST").count(b"name=")) - 1
-
-
-#: The permissions that a node needs: of commands, and of keys, by the key of its stream.
-FULL_NODE: Final = (
-    "-@all +eval +xadd +get +set +xread +xrange +xinfo|stream ~{stream} ~{{{stream}}}:producer:*"
-)
-
-#: Those of a node that only reads: what is broadcast there never leaves its outbox.
-READING_NODE: Final = "-@all +xread +xrange +xinfo|stream %R~{stream}"
-
-
-def user_with(server: RedisServer, nodes: Nodes, permissions: str) -> str:
-    """Make a user who may do no more than that; return the URL."""
-    user = f"user-{nodes.stream}"
-    words = permissions.format(stream=nodes.stream).split()
-    server.ask("ACL", "SETUSER", user, "reset", "on", ">pass/word", *words)
-    return server.url.replace("//", f"//{user}:pass%2Fword@")
-
-
-async def test_a_node_needs_few_permissions(
-    nodes: Nodes, nursery: trio.Nursery, server: RedisServer
-) -> None:
-    node = await nodes.start(user_with(server, nodes, FULL_NODE), history_size=1)
-    ids = await node.publish("1", "2", "3", topic="a")
-    stream = await come_back(nursery, sse_app(node.broadcaster, topics=["a"]), ids[0])
-    assert await take_data(stream, 2) == ["2", "3"]
-    statistics = node.relay.statistics()
-    assert (statistics.sessions_lost, statistics.last_error) == (0, None)
-    denied = [str(entry) for entry in server.ask("ACL", "LOG")]
-    # This one the client library can do without; Redis knows it from 7.2 on.
-    assert [entry for entry in denied if "setinfo" not in entry] == []
-
-
-async def test_a_node_that_only_reads_needs_fewer(nodes: Nodes, server: RedisServer) -> None:
-    reader = await nodes.start(user_with(server, nodes, READING_NODE))
-    writer = await nodes.start()
-    with reader.broadcaster.subscribe() as client:
-        await writer.publish("x")
-        assert await take_data(client, 1) == ["x"]
-    reader.broadcast("y")
-    await until(lambda: reader.relay.statistics().sessions_lost > 0)
-    assert "permission" in str(reader.relay.statistics().last_error)
-    assert reader.relay.statistics().ready
-    assert nodes.ask("XLEN") == 1
-
-
-@pytest.mark.parametrize("word", [word for word in FULL_NODE.split() if word[0] in "+~"])
-async def test_a_node_needs_each_of_its_permissions(
-    nodes: Nodes, nursery: trio.Nursery, server: RedisServer, word: str
-) -> None:
-    url = user_with(server, nodes, FULL_NODE.replace(word, "", 1))
-    node = Node(url, nodes.stream)
-    if word in READING_NODE:
-        with pytest.raises(RefusedError, match="permission"):
-            await nodes.run(node)
-        return
-    await nodes.run(node)
-    nursery.start_soon(node.publish, "x")
-    await until(lambda: node.relay.statistics().sessions_lost > 0)
-    assert nodes.ask("XLEN") == 0
-
-
-def tls(name: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Return a server's side with a certificate for this name, and a client's that trusts it."""
-    authority = trustme.CA()
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    with authority.issue_cert(name).private_key_and_cert_chain_pem.tempfile() as path:
-        server_side.load_cert_chain(path)
-    pem = authority.cert_pem.bytes().decode()
-    return server_side, ssl.create_default_context(cadata=pem)
-
-
-async def test_a_node_speaks_tls(nodes: Nodes, server: RedisServer) -> None:
-    server_side, client_side = tls("localhost")
-    async with line_to(server, server_side) as line:
-        node = await nodes.start(line.url, ssl_context=client_side)
-        with node.broadcaster.subscribe() as client:
-            node.broadcast("x")
-            assert await take_data(client, 1) == ["x"]
-        await node.end()
-
-
-@pytest.mark.parametrize(
-    ("name", "trusts", "reason"),
-    [
-        ("redis.example", True, "Hostname mismatch"),
-        ("localhost", False, "unable to get local issuer certificate"),
-    ],
-    ids=["another host's certificate", "an unknown authority"],
-)
-async def test_a_node_does_not_speak_to_a_server_that_may_be_another_one(
-    nodes: Nodes, nursery: trio.Nursery, server: RedisServer, name: str, trusts: bool, reason: str
-) -> None:
-    server_side, client_side = tls(name)
-    async with line_to(server, server_side) as line:
-        url = line.url.replace("//", "//:s3cret@")
-        node = Node(url, nodes.stream, ssl_context=client_side if trusts else None)
-        nursery.start_soon(node.run)
-        await until(lambda: node.relay.statistics().sessions_lost > 1)
-        assert reason in str(node.relay.statistics().last_error)
-        assert line.answered(b"") == 0
-        await node.end()
-
-
-async def test_a_server_by_a_unix_socket_serves_as_well(
-    nursery: trio.Nursery, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = f"{tmp_path_factory.mktemp('redis')}/socket"
-    with redis_server("--unixsocket", path) as server:
-        node = await Nodes(nursery, server).start(f"unix://{path}?db=0")
-        assert len(await node.publish("x")) == 1
-        await node.end()
 
 
 def test_processes_that_fork_with_one_relay_do_not_take_each_others_events_for_repeated(

@@ -55,10 +55,11 @@ def has_begun(stream: EventStream) -> bool:
 
 
 async def publish(node: Node, count: int) -> list[str]:
-    """Publish the numbers from 1 on; return their ids, from that of 1 on."""
+    """Publish the numbers from 1 on; return the ids of the first and the last, when it is here."""
     first = await node.publish("1")
     node.broadcast(*numbers(2, count - 1))
     last = await node.publish(str(count))
+    await until_at(node, last[0])
     return [*first, *last]
 
 
@@ -235,8 +236,7 @@ async def test_what_was_trimmed_while_it_was_read_is_a_gap_and_none_of_it_is_sen
     nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
     async with nodes.over_line(history_size=2) as (line, node):
-        first, last = await publish(node, 600)
-        await until_at(node, last)
+        first, _ = await publish(node, 600)
         hold = line.hold(replies_to=b"XRANGE")
         streams = come_back_soon(nursery, door(node.broadcaster), first)
         await hold.caught.wait()
@@ -316,8 +316,7 @@ async def test_many_who_come_back_from_the_same_place_read_it_once(
     nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
     async with nodes.over_line(history_size=2) as (line, node):
-        first, last = await publish(node, 300)
-        await until_at(node, last)
+        first, _ = await publish(node, 300)
         hold = line.hold(replies_to=b"XRANGE")
         before = line.accepted
         app = door(node.broadcaster)
@@ -337,7 +336,6 @@ async def test_who_comes_back_from_within_what_is_read_for_another_is_no_burden(
     async with nodes.over_line(history_size=2) as (line, node):
         await node.publish("0")
         ids = await publish(node, 300)
-        await until_at(node, ids[-1])
         ((early, _),) = nodes.ask("XRANGE", ids[0], "+", "COUNT", 101)[100:]
         hold = line.hold(replies_to=second_page_after(nodes, ids[0]))
         app = sse_app(node.broadcaster)
@@ -363,7 +361,6 @@ async def test_what_is_read_for_one_who_has_left_harms_nobody(
 ) -> None:
     async with nodes.over_line(history_size=2) as (line, node):
         ids = await publish(node, 30)
-        await until_at(node, ids[-1])
         app = sse_app(node.broadcaster)
         hold = line.hold(replies_to=_PAGE)
         async with trio.open_nursery() as impatient:
@@ -384,7 +381,6 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
     monkeypatch.setattr("trio_sse.redis._replay._IDLE", 0.01)
     async with nodes.over_line(history_size=2) as (line, node):
         ids = await publish(node, 300)
-        await until_at(node, ids[-1])
         hold = line.hold(replies_to=b"XRANGE")
         streams = come_back_soon(nursery, sse_app(node.broadcaster), ids[0])
         await hold.caught.wait()
@@ -430,8 +426,7 @@ async def test_a_broadcaster_without_a_history_still_takes_clients_back(
     nodes: Nodes, nursery: trio.Nursery, door: Door
 ) -> None:
     node = await nodes.start(history_size=0)
-    first, last = await publish(node, 30)
-    await until_at(node, last)
+    first, _ = await publish(node, 30)
     stream = await come_back(nursery, door(node.broadcaster), first)
     assert await take_data(stream, 29) == numbers(2, 30)
 

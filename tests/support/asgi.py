@@ -1,9 +1,9 @@
-"""Wrappers for ASGI applications, and what their parts are called."""
+"""ASGI: what its parts are called, its messages, applications of a few lines, and wrappers."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, final
+from typing import Any, Final, final
 
 import trio
 
@@ -16,6 +16,36 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 App = Callable[[Any, Any, Any], Awaitable[None]]
+
+
+HEAD: Final[Message] = {"type": "http.response.start", "status": 200, "headers": []}
+END: Final[Message] = {"type": "http.response.body"}
+
+#: What each of our streams begins with.
+STREAM_HEADERS: Final = {
+    "content-type": "text/event-stream",
+    "cache-control": "no-cache, no-transform",
+    "x-accel-buffering": "no",
+}
+
+
+def chunk(body: bytes, *, last: bool = False) -> Message:
+    return {"type": "http.response.body", "body": body, "more_body": not last}
+
+
+async def until_disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def app_sending(*messages: Message) -> Tap:
+    """Return an app that sends these messages and returns."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return Tap(app)
 
 
 @final
@@ -109,3 +139,39 @@ def with_stuck_send(app: App) -> App:
         await app(scope, receive, head_only)
 
     return stuck
+
+
+#: What `Flood` sends at once.
+CHUNK: Final = 50_000
+
+
+@final
+class Flood:
+    """An application that sends a body as fast as it may, unless its client is gone."""
+
+    def __init__(self, size: int = 10_000_000, *, listens: bool = True) -> None:
+        self.sent: list[int] = []  # Bytes, by the order of requests.
+        self._size = size
+        self._listens = listens
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await sse_app(Broadcaster())(scope, receive, send)
+            return
+        async with trio.open_nursery() as nursery:
+            if self._listens:
+                nursery.start_soon(self._listen, receive, nursery.cancel_scope)
+            await self._flood(send, len(self.sent))
+            nursery.cancel_scope.cancel()
+
+    async def _listen(self, receive: Receive, scope: trio.CancelScope) -> None:
+        await until_disconnected(receive)
+        scope.cancel()
+
+    async def _flood(self, send: Send, request: int) -> None:
+        self.sent.append(0)
+        await send(HEAD)
+        while self.sent[request] < self._size:
+            await send(chunk(b"x" * CHUNK))
+            self.sent[request] += CHUNK
+        await send(END)

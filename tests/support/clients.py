@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import codecs
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Self, final
+from typing import Final, Self, final
 
 import h2.config
 import h2.connection
@@ -22,6 +22,10 @@ from httpx_sse import ServerSentEvent
 
 # As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
+
+Headers = Mapping[str, str]
+
+NO_HEADERS: Final[Headers] = {}
 
 
 @final
@@ -87,16 +91,22 @@ class Http1Client:
         self._h11 = h11.Connection(h11.CLIENT)
 
     async def request(
-        self, method: str = "GET", path: str = "/events", *, body: bytes = b"", sent: bool = False
+        self,
+        method: str = "GET",
+        path: str = "/events",
+        headers: Headers = NO_HEADERS,
+        body: bytes = b"",
+        *,
+        sent: bool = False,
     ) -> Response:
         """Send a request (unless it was sent ahead of its turn), read the head of its answer."""
         if self._h11.our_state is h11.DONE:
             self._h11.start_next_cycle()
-        headers = [("host", "testserver"), ("accept", "text/event-stream")]
-        headers += [("content-length", str(len(body)))] if body else []
-        data = self._h11.send(h11.Request(method=method, target=path, headers=headers)) or b""
-        data += self._h11.send(h11.Data(data=body)) or b"" if body else b""
-        data += self._h11.send(h11.EndOfMessage()) or b""
+        fields = {"host": "testserver", "accept": "text/event-stream", **headers}
+        fields |= {"content-length": str(len(body))} if body else {}
+        request = h11.Request(method=method, target=path, headers=[*fields.items()])
+        parts = (request, h11.Data(data=body), h11.EndOfMessage())
+        data = b"".join(self._h11.send(part) or b"" for part in parts)
         if not sent:
             await self.stream.send_all(data)
         return await Response(self).read_head()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import trio
 from quart_trio import QuartTrio
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.routing import Route
 
@@ -25,12 +26,12 @@ def quart_door(broadcaster: Broadcaster) -> App:
     return app
 
 
-def starlette_door(broadcaster: Broadcaster) -> App:
+def starlette_door(broadcaster: Broadcaster, middleware: Sequence[Middleware] = ()) -> App:
     async def events(_: Request) -> Any:
         await trio.lowlevel.checkpoint()  # As a view that checks something first.
         return sse_app(broadcaster)
 
-    return Starlette(routes=[Route("/events", events)])
+    return Starlette(routes=[Route("/events", events)], middleware=middleware)
 
 
 DOORS: Final[dict[str, Door]] = {"sse_app": sse_app, "sse_route": quart_door}

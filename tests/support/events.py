@@ -1,4 +1,4 @@
-"""Events that were taken from a stream or a subscription, and what they say."""
+"""Events: many at once, and what those say that were taken from a stream or a subscription."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 import trio
+
+from trio_sse import Broadcaster
 
 from .waiting import PATIENCE
 
@@ -19,6 +21,11 @@ class _Event(Protocol):
     def event(self) -> str: ...
     @property
     def data(self) -> str | None: ...
+
+
+def broadcast(broadcaster: Broadcaster, *data: object) -> None:
+    for each in data:
+        broadcaster.broadcast("x", each)
 
 
 async def take(channel: trio.abc.ReceiveChannel[_T], count: int) -> list[_T]:
@@ -44,3 +51,8 @@ def told(events: Iterable[_Event]) -> list[tuple[str, str | None]]:
 
 def numbers(first: int, last: int) -> list[str]:
     return [str(number) for number in range(first, last + 1)]
+
+
+def wire(count: int) -> bytes:
+    """Return the bytes of so many numbers that were broadcast, where events have no ids."""
+    return b"".join(b"event: x\ndata: %d\n\n" % n for n in range(count))

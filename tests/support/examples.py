@@ -1,4 +1,4 @@
-"""The programs of docs/examples, as processes, and clients that say who they are."""
+"""The programs of docs/examples, each in a process of its own."""
 
 from __future__ import annotations
 
@@ -7,38 +7,20 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final, final
 
 import attrs
-import h11
 import msgspec
 import trio
 
-from .clients import Http1Client, Response
+from .clients import NO_HEADERS, Headers, Http1Client, Response
 from .waiting import PATIENCE
 
 EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
-
-Headers = Mapping[str, str]
-
-NONE: Final[Headers] = {}
-
-
-@final
-class Visitor(Http1Client):
-    """A client that says who it is."""
-
-    async def ask(self, method: str, path: str, headers: Headers, body: bytes) -> Response:
-        fields = {"host": "localhost", "accept": "text/event-stream", **headers}
-        fields |= {"content-length": str(len(body))} if body else {}
-        request = h11.Request(method=method, target=path, headers=[*fields.items()])
-        parts = (request, h11.Data(data=body), h11.EndOfMessage())
-        await self.stream.send_all(b"".join(self._h11.send(part) or b"" for part in parts))
-        return await Response(self).read_head()
 
 
 @final
@@ -48,29 +30,29 @@ class Program:
 
     process: trio.Process
     port: int
-    visitors: list[Visitor] = attrs.field(factory=list[Visitor])
+    clients: list[Http1Client] = attrs.field(factory=list[Http1Client])
 
     async def ask(
-        self, method: str, path: str, headers: Headers = NONE, body: bytes = b""
+        self, method: str, path: str, headers: Headers = NO_HEADERS, body: bytes = b""
     ) -> Response:
         """Ask on a connection of its own; read the head of the answer."""
-        visitor = Visitor(await trio.open_tcp_stream("127.0.0.1", self.port))
-        self.visitors.append(visitor)
-        return await visitor.ask(method, path, headers, body)
+        client = Http1Client(await trio.open_tcp_stream("127.0.0.1", self.port))
+        self.clients.append(client)
+        return await client.request(method, path, headers, body)
 
-    async def status(self, method: str, path: str, headers: Headers = NONE) -> int:
+    async def status(self, method: str, path: str, headers: Headers = NO_HEADERS) -> int:
         return (await self.ask(method, path, headers)).status
 
-    async def post(self, path: str, content: object, headers: Headers = NONE) -> Response:
+    async def post(self, path: str, content: object, headers: Headers = NO_HEADERS) -> Response:
         headers = {"content-type": "application/json", **headers}
         return await self.ask("POST", path, headers, msgspec.json.encode(content))
 
-    async def stream(self, path: str, headers: Headers = NONE) -> Response:
+    async def stream(self, path: str, headers: Headers = NO_HEADERS) -> Response:
         """Open a stream; with its first bytes the client is known to be registered."""
         response = await self.ask("GET", path, headers)
         assert response.status == 200
         while not response.body:
-            await self.visitors[-1].read_for(response)
+            await self.clients[-1].read_for(response)
         return response
 
     async def is_turned_away(self, path: str, headers: Headers) -> bool:
@@ -114,7 +96,7 @@ async def running(example: str, folder: Path) -> AsyncGenerator[Program]:
             try:
                 yield running
             finally:
-                for visitor in running.visitors:
-                    await trio.aclose_forcefully(visitor.stream)
+                for client in running.clients:
+                    await trio.aclose_forcefully(client.stream)
             assert process.stdout is not None
             assert [chunk async for chunk in process.stdout] == []

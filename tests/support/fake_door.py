@@ -40,6 +40,7 @@ class FakeDoor:
     """A bypass whose socket is kept by the test: what goes through, and when it is full."""
 
     def __init__(self, writer: Writer) -> None:
+        self.writer = writer
         socket_writer, coding = cast("SocketWriter", self), cast("ChunkedCoding", _AsItIs())
         self.bypass = Bypass(socket_writer, coding, writer, self._abort)
         self.opened = _Opening(self.bypass)
@@ -92,19 +93,14 @@ def behind(door: FakeDoor, app: App, *, opens: bool = True) -> App:
     return with_door
 
 
-async def run(writer: Writer, *, task_status: trio.TaskStatus[None]) -> None:
-    task_status.started()
-    await writer.run()
-
-
 @asynccontextmanager
-async def direct(app: App) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
+async def direct(app: App, *, opens: bool = True) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
     """Open a stream through a door, beside the server's writer."""
     writer = Writer()
     door = FakeDoor(writer)
     async with trio.open_nursery() as nursery:
-        await nursery.start(run, writer)
-        stream = await open_event_stream(nursery, behind(door, app))
+        nursery.start_soon(writer.run)
+        stream = await open_event_stream(nursery, behind(door, app, opens=opens))
         await wait_all_tasks_blocked()
         yield door, stream
         stream.disconnect()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import atexit
-import logging
-import os
 import shutil
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import cache, partial
-from logging.handlers import BufferingHandler
 from typing import Final, cast, final
 
 import attrs
@@ -19,13 +16,12 @@ import hypercorn
 import trio
 import trustme
 
-from trio_sse import Broadcaster
 from trio_sse.hypercorn import serve
 
 from .asgi import App
 from .clients import Client, Http1Client, Http2Client
 from .hostile import REQUEST, WIDE, http2_request
-from .stock_server import Server
+from .server import Server, ServerLog, port_of
 from .waiting import PATIENCE
 
 #: A receive buffer so small that a client which does not read stalls its server at once.
@@ -64,18 +60,7 @@ class Served:
     shutdown: trio.Event = attrs.field(factory=trio.Event)
     scope: trio.CancelScope = attrs.field(factory=trio.CancelScope)
     returned: trio.Event = attrs.field(factory=trio.Event)
-    _log: BufferingHandler = attrs.field(factory=lambda: BufferingHandler(capacity=1000))
-
-    def logger(self) -> logging.Logger:
-        logger = logging.Logger("serve() of a test", logging.WARNING)  # noqa: LOG001 (not shared)
-        logger.addHandler(self._log)
-        return logger
-
-    def take_log(self) -> list[str]:
-        """Return what was logged, and forget it; what is left in the end fails the test."""
-        lines = [self._log.format(record) for record in self._log.buffer]
-        self._log.flush()
-        return lines
+    log: ServerLog = attrs.field(factory=ServerLog)  # What is left in the end fails the test.
 
     async def connect(
         self, protocol: str = "http/1.1", *, tls: bool = False, receive_buffer: int = 0
@@ -127,7 +112,7 @@ async def hardened(
     config = hypercorn.Config()
     config.bind, config.insecure_bind = ["127.0.0.1:0"], ["127.0.0.1:0"]
     config.certfile, config.keyfile = certificate()
-    config.errorlog, config.graceful_timeout = served.logger(), graceful_timeout
+    config.errorlog, config.graceful_timeout = served.log.logger, graceful_timeout
     for name, value in settings.items():
         setattr(config, name, value)
 
@@ -150,19 +135,8 @@ async def hardened(
                 served.plain.close_connections()
                 served.secure.close_connections()
                 served.shutdown.set()
-    log = served.take_log()
+    log = served.log.take()
     assert log == [], "\n".join(log)
-
-
-def port_of(url: str) -> int:
-    return int(url.rpartition(":")[2])
-
-
-def remains(broadcaster: Broadcaster) -> tuple[int, int, int, int]:
-    """What a connection may not leave behind: tasks, descriptors, streams, clients."""
-    tasks = trio.lowlevel.current_statistics().tasks_living
-    streams = broadcaster.statistics().streams
-    return tasks, len(os.listdir("/proc/self/fd")), streams, broadcaster.client_count
 
 
 async def was_reset(stream: trio.SocketStream) -> bool:

@@ -14,6 +14,8 @@ from typing import Any
 import attrs
 import trio
 
+from .server import port_of
+
 PROGRAM = [sys.executable, "-m", "trio_sse"]
 
 
@@ -54,21 +56,12 @@ async def running(*arguments: str, **options: Any) -> AsyncGenerator[Running]:
         with trio.fail_after(60):
             process = await nursery.start(run, command)
             url = await process.stdout.receive_some()
-            yield Running(process, int(url.decode().rpartition(":")[2]))
+            yield Running(process, port_of(url.decode()))
             nursery.cancel_scope.cancel()
 
 
 def close_standard_input() -> None:
     os.close(0)
-
-
-async def read_until(stream: trio.SocketStream, expected: bytes) -> bytes:
-    received = b""
-    while expected not in received:
-        chunk = await stream.receive_some()
-        assert chunk, f"the stream ended before {expected!r} came: {received[-200:]!r}"
-        received += chunk
-    return received
 
 
 def body_of(response: bytes) -> bytes:

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
-import struct
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, final
+from typing import final
 
 import attrs
 import trio
 
 from .redis_server import RedisServer
-
-#: What makes the close of a socket a reset.
-_RESET: Final = struct.pack("ii", 1, 0)
+from .tcp import reset_when_closed
 
 
 @final
@@ -61,7 +57,7 @@ class _Connection:
 
     def cut(self, *, reset: bool) -> None:
         if reset:
-            self.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+            reset_when_closed(self.client)
         self.scope.cancel()
 
 

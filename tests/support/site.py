@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final, cast, final
 
 import attrs
-import pytest
 import trio
 import trustme
 
-from .clients import Response
-from .examples import EXAMPLES, Visitor
-from .ports import free_port
+from .clients import Http1Client, Response
+from .examples import EXAMPLES
 from .redis_server import RedisServer
+from .tcp import free_port
+from .thorough import miss
 from .waiting import PATIENCE
 
 PYTHON: Final = "/opt/sse/.venv/bin/python"
@@ -36,13 +36,9 @@ Event = tuple[str, str]
 
 
 def nginx() -> str:
-    """Return where nginx is; without it the test is skipped, but where all must run it fails."""
     found = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
     if not found:
-        hint = "no nginx: apt-get install nginx-light"
-        if {"CI", "TRIO_SSE_REQUIRE_REDIS"} & os.environ.keys():
-            pytest.fail(hint)
-        pytest.skip(hint)
+        miss("no nginx: apt-get install nginx-light")
     return found
 
 
@@ -105,8 +101,8 @@ class Site:
         self, method: str, path: str, *, last_event_id: str = "", body: bytes = b""
     ) -> Response:
         headers = {"last-event-id": last_event_id} if last_event_id else {}
-        visitor = Visitor(cast("trio.SocketStream", await self.connect()))
-        return await visitor.ask(method, path, headers, body)
+        client = Http1Client(cast("trio.SocketStream", await self.connect()))
+        return await client.request(method, path, headers, body)
 
     async def say(self, text: str) -> str | None:
         """Return the id; `None` if the process that was asked has gone."""
@@ -137,7 +133,7 @@ async def _is_healthy(port: int) -> bool:
     except OSError:
         return False
     async with stream:
-        return (await Visitor(stream).ask("GET", "/health", {}, b"")).status == 204
+        return (await Http1Client(stream).request("GET", "/health")).status == 204
 
 
 @asynccontextmanager

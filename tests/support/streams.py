@@ -8,26 +8,16 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster
 from trio_sse.testing import EventStream, open_event_stream
 
-from .asgi import App, Message, Receive, Send
+from .asgi import END, HEAD, App, app_sending, chunk
 
 #: An event as it was read: its type, its data, the last event ID as of then, its retry.
 Read = tuple[str, str, str, int | None]
 
 
-def app_sending(*chunks: bytes) -> App:
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        for chunk in chunks:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
-
-    return app
-
-
 async def read(*chunks: bytes) -> tuple[EventStream, list[Read]]:
     """Return the stream of a response with this body, and the events in it."""
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, app_sending(*chunks))
+        stream = await open_event_stream(nursery, app_sending(HEAD, *map(chunk, chunks), END))
     return stream, [(e.event, e.data, e.id, e.retry) async for e in stream]
 
 

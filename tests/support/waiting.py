@@ -7,8 +7,6 @@ from typing import Final
 
 import trio
 
-# As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
-
 #: Seconds after which a test gives up; nothing here takes that long on any machine.
 PATIENCE: Final = 30.0
 

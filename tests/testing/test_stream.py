@@ -9,36 +9,29 @@ import pytest
 import trio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from trio_sse.testing import open_event_stream
+from trio_sse.testing import EventStream, open_event_stream
 
-from ..support.asgi import Message, Receive, Send, Tap
-
-START: Message = {"type": "http.response.start", "status": 200, "headers": []}
-
-
-def chunk(body: bytes, *, last: bool = False) -> Message:
-    return {"type": "http.response.body", "body": body, "more_body": not last}
-
-
-def app_sending(*messages: Message) -> Tap:
-    """Return an app that sends these messages and returns."""
-
-    async def app(scope: Message, receive: Receive, send: Send) -> None:
-        for message in messages:
-            await send(message)
-
-    return Tap(app)
+from ..support.asgi import (
+    END,
+    HEAD,
+    Message,
+    Receive,
+    Send,
+    Tap,
+    app_sending,
+    chunk,
+    until_disconnected,
+)
 
 
 def app_streaming(count: int) -> Tap:
     """Return an app that sends numbered events, then waits for the client to leave."""
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send(START)
+        await send(HEAD)
         for number in range(count):
             await send(chunk(b"data: %d\n\n" % number))
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await until_disconnected(receive)
 
     return Tap(app)
 
@@ -48,7 +41,7 @@ def app_waiting(*bodies: bytes) -> tuple[Tap, trio.Event]:
     go = trio.Event()
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send(START)
+        await send(HEAD)
         await go.wait()
         for body in bodies:
             await send(chunk(body))
@@ -70,7 +63,7 @@ async def test_it_returns_when_the_head_is_there(nursery: trio.Nursery) -> None:
 
 async def test_a_head_without_headers_has_none(nursery: trio.Nursery) -> None:
     head = {"type": "http.response.start", "status": 204}
-    stream = await open_event_stream(nursery, app_sending(head, {"type": "http.response.body"}))
+    stream = await open_event_stream(nursery, app_sending(head, END))
     await wait_all_tasks_blocked()
     assert stream.headers == {}
     assert stream.complete
@@ -78,7 +71,7 @@ async def test_a_head_without_headers_has_none(nursery: trio.Nursery) -> None:
 
 async def test_events_are_read_with_a_loop_up_to_the_clean_end(nursery: trio.Nursery) -> None:
     app = app_sending(
-        START, chunk(b"id: 7\nevent: a\ndata: 1\n\ndata: 2\n\n"), chunk(b"", last=True)
+        HEAD, chunk(b"id: 7\nevent: a\ndata: 1\n\ndata: 2\n\n"), chunk(b"", last=True)
     )
     stream = await open_event_stream(nursery, app)
     events = [(event.event, event.data, event.id) async for event in stream]
@@ -96,7 +89,7 @@ async def test_the_app_sees_an_ordinary_request(nursery: trio.Nursery) -> None:
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         seen.update(scope, first=await receive())
-        await send(START)
+        await send(HEAD)
 
     await open_event_stream(
         nursery, app, "/caf%C3%A9/live?last=1&x=%20", headers=[("X-One", "1"), ("Accept", "*/*")]
@@ -113,7 +106,7 @@ async def test_a_request_header_may_be_repeated(nursery: trio.Nursery) -> None:
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         seen.extend(value for name, value in scope["headers"] if name == b"cookie")
-        await send(START)
+        await send(HEAD)
 
     await open_event_stream(nursery, app, headers=[("cookie", "a=1"), ("cookie", "b=2")])
     assert seen == [b"a=1", b"b=2"]
@@ -135,9 +128,8 @@ async def test_disconnect_tells_the_app_once(nursery: trio.Nursery) -> None:
 
 async def test_what_is_sent_after_a_disconnect_goes_nowhere(nursery: trio.Nursery) -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send(START)
-        while (await receive())["type"] != "http.disconnect":
-            pass
+        await send(HEAD)
+        await until_disconnected(receive)
         await send(chunk(b"data: 1\n\n", last=True))
 
     tap = Tap(app)
@@ -159,7 +151,7 @@ async def test_aclose_disconnects_and_checkpoints(nursery: trio.Nursery) -> None
 
 
 async def test_a_response_without_its_last_chunk_is_cut(nursery: trio.Nursery) -> None:
-    stream = await open_event_stream(nursery, app_sending(START, chunk(b"data: 1\n\n")))
+    stream = await open_event_stream(nursery, app_sending(HEAD, chunk(b"data: 1\n\n")))
     assert (await stream.receive()).data == "1"
     with pytest.raises(trio.BrokenResourceError, match="cut off before its end"):
         await stream.receive()
@@ -177,7 +169,7 @@ async def raising(scope: Message, receive: Receive, send: Send) -> None:
 
 
 async def raising_later(scope: Message, receive: Receive, send: Send) -> None:
-    await send(START)
+    await send(HEAD)
     await raising(scope, receive, send)
 
 
@@ -195,23 +187,25 @@ async def test_a_later_error_reaches_the_nursery() -> None:
 # Stalling
 
 
-async def test_a_stalled_client_holds_up_the_next_send(nursery: trio.Nursery) -> None:
-    app, go = app_waiting(b"data: 1\n\n", b"data: 2\n\n")
+async def stalled(nursery: trio.Nursery, *bodies: bytes) -> tuple[Tap, EventStream]:
+    """Let an app send these bodies to a client that takes none."""
+    app, go = app_waiting(*bodies)
     stream = await open_event_stream(nursery, app)
     stream.stall()
     go.set()
     await wait_all_tasks_blocked()
+    return app, stream
+
+
+async def test_a_stalled_client_holds_up_the_next_send(nursery: trio.Nursery) -> None:
+    app, stream = await stalled(nursery, b"data: 1\n\n", b"data: 2\n\n")
     assert (len(app.sent), stream.raw_bytes) == (2, b"")
     stream.resume()
     assert [event.data async for event in stream] == ["1", "2"]
 
 
 async def test_resuming_once_is_enough_after_stalling_twice(nursery: trio.Nursery) -> None:
-    app, go = app_waiting(b"data: 1\n\n")
-    stream = await open_event_stream(nursery, app)
-    stream.stall()
-    go.set()
-    await wait_all_tasks_blocked()
+    _, stream = await stalled(nursery, b"data: 1\n\n")
     stream.stall()
     stream.resume()
     await wait_all_tasks_blocked()
@@ -219,11 +213,7 @@ async def test_resuming_once_is_enough_after_stalling_twice(nursery: trio.Nurser
 
 
 async def test_a_stalled_client_that_leaves_holds_nobody_up(nursery: trio.Nursery) -> None:
-    app, go = app_waiting(b"data: 1\n\n")
-    stream = await open_event_stream(nursery, app)
-    stream.stall()
-    go.set()
-    await wait_all_tasks_blocked()
+    app, stream = await stalled(nursery, b"data: 1\n\n")
     stream.disconnect()
     await app.finished.wait()
     assert stream.raw_bytes == b""
@@ -243,7 +233,7 @@ async def test_receive_waits_for_the_next_event(
     nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        await send(START)
+        await send(HEAD)
         await trio.sleep(3)
         await send(chunk(b"data: 1\n\n", last=True))
 
