@@ -16,7 +16,7 @@ from ._broadcaster import Broadcaster
 from ._core.client import Opened
 from ._core.feed import Source, open_feed
 from ._core.hub import Hub, hub_of
-from ._core.jitter import expiry, retry_delay
+from ._core.jitter import expiry
 from ._core.options import Snapshot, StreamOptions, check_interval
 from ._delivery.active_streams import ActiveStream
 from ._delivery.heartbeat import HeartbeatTimer
@@ -158,7 +158,7 @@ class ProducerApp:
             await answer_other(scope["type"], receive, send)
             return
         request = Request.of(scope)
-        answer = judge(request, admitted=True, retry_delay=retry_delay())
+        answer = judge(request)
         if not answer.streams:
             await send_answer(send, self._headers, answer)
             return

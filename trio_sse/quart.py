@@ -21,7 +21,7 @@ from trio.lowlevel import enable_ki_protection
 from ._core.client import Opened
 from ._core.feed import Source, open_feed
 from ._core.hub import Hub, hub_of
-from ._core.jitter import expiry, retry_delay
+from ._core.jitter import expiry
 from ._core.options import StreamOptions, check_interval
 from ._delivery.active_streams import ActiveStream
 from ._delivery.bypass import Bypass
@@ -74,7 +74,7 @@ def producer_response(
     """
     timer = HeartbeatTimer(check_interval(heartbeat_interval))
     asked = _read(request)
-    answer = judge(asked, admitted=True, retry_delay=retry_delay())
+    answer = judge(asked)
     return _respond(answer, asked, timer, partial(_produce, source))
 
 

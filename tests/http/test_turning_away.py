@@ -56,7 +56,7 @@ def quart_app(broadcaster: Broadcaster) -> App:
 WAYS: Final[dict[str, Callable[[Broadcaster], App]]] = {"sse_app": sse_app, "stream": quart_app}
 
 #: Requests that get no stream, whatever the broadcaster: method, headers, status.
-NO_STREAMS: Final = [
+NO_STREAMS: Final[list[tuple[str, list[tuple[bytes, bytes]], int]]] = [
     ("POST", [(b"accept", b"text/event-stream")], 405),
     ("HEAD", [], 200),
     ("GET", [(b"accept", b"text/html")], 406),

@@ -23,7 +23,7 @@ from .client import Client, Opened
 from .event import ServerSentEvent
 from .event_types import RESET_EVENT, EventTypes
 from .history import History, LocalHistory
-from .jitter import retry_delay
+from .jitter import TimeRange
 from .options import StreamOptions, check_count, check_limit, check_range, check_topic
 from .preamble import Preamble, Replay
 from .registry import Registry
@@ -65,7 +65,7 @@ class Hub:
         heartbeat_interval: float,
         history_size: int,
         max_clients: float,
-        reconnection_time: tuple[float, float] | None,
+        reconnection_time: TimeRange | None,
         event_types: EventTypes,
         relay: Relay | None,
     ) -> None:
@@ -80,7 +80,7 @@ class Hub:
         self.registry = Registry()
         self.closed = False
         self._max_clients = max_clients
-        self._reconnection_time = reconnection_time
+        self.reconnection_time = reconnection_time
         self._clients_pruned = 0
         self._relay = relay
         self._history = self._new_history(history_size)
@@ -132,10 +132,6 @@ class Hub:
             or len(self.registry) >= self._max_clients
             or (key is not None and self.registry.count(key) >= options.key_limit)
         )
-
-    def draw_retry_delay(self) -> float:
-        """Return the seconds after which one who is turned away may come back."""
-        return retry_delay(self._reconnection_time)
 
     async def replay(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         """Look up what a client has missed that is not at hand.

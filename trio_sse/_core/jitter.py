@@ -12,7 +12,11 @@ from typing import Final
 _RETRY_DELAY: Final = (1.0, 5.0)
 
 
-def retry_delay(reconnection_time: tuple[float, float] | None = None) -> float:
+#: From so many seconds to so many.
+TimeRange = tuple[float, float]
+
+
+def retry_delay(reconnection_time: TimeRange | None = None) -> float:
     """Return the seconds after which one client may come back, drawn from the range."""
     low, high = reconnection_time or _RETRY_DELAY
     return random.uniform(low, high)  # noqa: S311 (keeps no secret)

@@ -14,7 +14,7 @@ import attrs
 from .event import ServerSentEvent
 from .event_types import RESET_EVENT, EventTypes
 from .history import History
-from .jitter import retry_delay
+from .jitter import TimeRange, retry_delay
 from .options import Snapshot
 
 
@@ -43,7 +43,7 @@ class Preamble:
 
     history: History | None
     event_types: EventTypes
-    reconnection_time: tuple[float, float] | None
+    reconnection_time: TimeRange | None
 
     def reconnection(self) -> list[bytes]:
         """Return the block that tells a browser after how long to come back; each another time."""

@@ -113,14 +113,12 @@ class DirectStream:
             self._move()
         return self._error is None and self._client.has_room
 
-    @enable_ki_protection
     def deliver(self, room: int) -> int:
-        """Take a turn: one chunk, so that nobody's long past keeps the others waiting."""
-        with self._changes:
-            if not (self._full or self._detached or self._error):
-                if self._queued:
-                    self._move()
-                self._go_on()
+        """Take a turn: one chunk, so that nobody's long replay keeps the others waiting."""
+        if not (self._full or self._detached or self._error):
+            if self._queued:
+                self._move()
+            self._go_on()
         return 1
 
     def write(self, chunk: bytes) -> None:

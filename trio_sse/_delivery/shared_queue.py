@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Self, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 from .._core.client import Client
 from .._core.event import ServerSentEvent
@@ -87,15 +86,13 @@ class SharedQueue:
             self._write_round(len(self._due))
         self._wait()
 
-    @enable_ki_protection
     def deliver(self, room: int) -> int:
         """Write to so many streams at most; return to how many."""
-        with self._registry.changes:
-            self._waiting = False
-            written = min(room, len(self._due)) if self._events else 0
-            self._write_round(written)
-            if self._events:
-                self._wait()
+        self._waiting = False
+        written = min(room, len(self._due)) if self._events else 0
+        self._write_round(written)
+        if self._events:
+            self._wait()
         return written
 
     @property

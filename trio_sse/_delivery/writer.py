@@ -1,7 +1,9 @@
 """One task that writes for all of a server's streams that go the direct way.
 
 Whoever has something to write is added, and gets a turn: a stream by itself, or a queue that
-those share which keep up. It knows Trio and turns, and neither what is written nor where.
+those share which keep up. The task is protected from a KeyboardInterrupt, and so from a broadcast
+that strikes (`Changes`): a turn is a change without saying so. It knows Trio and turns, and neither
+what is written nor where.
 """
 
 from __future__ import annotations
@@ -53,7 +55,7 @@ class Writer:
             queue = self._queues[key] = SharedQueue(client, self.add)
         return queue
 
-    @enable_ki_protection  # A broadcast must not strike between a look at who waits and the wait.
+    @enable_ki_protection  # Nor may one strike between a look at who waits and the wait.
     async def run(self) -> None:
         """Write, until cancelled."""
         while True:

@@ -14,6 +14,7 @@ import attrs
 
 from .._core.client import Opened
 from .._core.hub import Hub
+from .._core.jitter import TimeRange, retry_delay
 from .._core.options import StreamOptions
 from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
@@ -58,14 +59,22 @@ class Request:
         )
 
 
-def judge(request: Request, *, admitted: bool, retry_delay: float) -> Answer:
-    """Choose the answer to a request; see `negotiate`."""
+def judge(
+    request: Request, *, admitted: bool = True, reconnection_time: TimeRange | None = None
+) -> Answer:
+    """Choose the answer to a request; see `negotiate`.
+
+    Args:
+        request: The request.
+        admitted: Whether the client may have a stream, for all that its server does not know.
+        reconnection_time: The range of seconds in which it may come back, if not.
+    """
     return negotiate(
         request.method,
         request.accept,
         request.last_event_id,
         admitted=admitted and not request.streams.closing,
-        retry_delay=retry_delay,
+        retry_delay=retry_delay(reconnection_time),
     )
 
 
@@ -80,16 +89,15 @@ async def open_stream(hub: Hub, options: StreamOptions, request: Request) -> Ope
         return answer
     replayed = await hub.replay(request.last_event_id, options.topics)
     # Others may have come, or all may have been closed, while a relay looked up what was missed.
-    answer = judge_for(hub, options, request, can_resume=replayed is not None)
-    return answer if replayed is None or not answer.streams else hub.open(options, replayed)
+    if replayed is None or request.streams.closing or not hub.admits(options):
+        return judge(request, admitted=False, reconnection_time=hub.reconnection_time)
+    return hub.open(options, replayed)
 
 
-def judge_for(
-    hub: Hub, options: StreamOptions, request: Request, *, can_resume: bool = True
-) -> Answer:
+def judge_for(hub: Hub, options: StreamOptions, request: Request) -> Answer:
     """Choose the answer to a request for a stream of a hub."""
-    admitted = can_resume and hub.admits(options)
-    return judge(request, admitted=admitted, retry_delay=hub.draw_retry_delay())
+    admitted = hub.admits(options)
+    return judge(request, admitted=admitted, reconnection_time=hub.reconnection_time)
 
 
 async def send_answer(send: Send, headers: ResponseHeaders, answer: Answer) -> None:
