@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 import trio
+from hypercorn.middleware import ProxyFixMiddleware
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
@@ -221,3 +222,29 @@ async def test_connections_that_are_kept_alive_do_not_hold_up_a_shutdown(
             assert await (await client.request("HEAD")).rest() == []
         served.shutdown.set()
         await served.returned.wait()
+
+
+def behind_a_proxy(app: App) -> App:
+    """The app as hypercorn's own middleware for proxies calls it: with a deep copy of the scope."""
+    proxied = ProxyFixMiddleware(app, mode="legacy")
+
+    async def whole(scope: Message, receive: Receive, send: Send) -> None:
+        await (app if scope["type"] == "lifespan" else proxied)(scope, receive, send)  # type: ignore[arg-type]
+
+    return whole
+
+
+@pytest.mark.parametrize("protocol", ["http1", "http2"])
+async def test_a_stream_behind_a_middleware_that_copies_the_scope_is_one_of_the_servers(
+    protocol: str, broadcaster: Broadcaster
+) -> None:
+    async with hardened(behind_a_proxy(sse_app(broadcaster)), graceful_timeout=5) as served:
+        client: Client = await getattr(served, protocol)()
+        stream = await client.request()
+        await until(lambda: broadcaster.client_count == 1)
+        broadcaster.broadcast("x", "1")
+        assert (await stream.receive()).data == "1"
+        assert broadcaster.statistics().clients_direct == (protocol == "http1")
+        served.shutdown.set()
+        with pytest.raises(trio.EndOfChannel):
+            await stream.receive()
