@@ -11,20 +11,9 @@ from hypothesis import strategies as st
 
 from trio_sse import ServerSentEvent
 
+from ..support import wire
 from ..support.streams import read
 from ..support.thorough import THOROUGH
-from ..support.wire import (
-    comment_lines,
-    cut,
-    is_encodable,
-    is_line,
-    names,
-    normalised,
-    places,
-    retries,
-    streams,
-    texts,
-)
 
 
 class Kind(StrEnum):
@@ -142,16 +131,18 @@ def test_a_long_value_is_shortened_in_the_message() -> None:
 
 
 @settings(deadline=None, max_examples=100 if THOROUGH else 40)
-@given(names, st.none() | texts, st.none() | texts, retries, st.none() | texts)
+@given(
+    wire.names, st.none() | wire.texts, st.none() | wire.texts, wire.retries, st.none() | wire.texts
+)
 @example("\ud800", None, None, None, None)
 def test_an_event_is_made_exactly_if_it_can_be_sent_faithfully(
     event: str, data: str | None, event_id: str | None, retry: int | None, comment: str | None
 ) -> None:
     sendable = (
         event != ""
-        and is_line(event)
-        and (event_id is None or is_line(event_id))
-        and all(text is None or is_encodable(text) for text in (data, comment))
+        and wire.is_line(event)
+        and (event_id is None or wire.is_line(event_id))
+        and all(text is None or wire.is_encodable(text) for text in (data, comment))
         and (retry is None or 0 <= retry < 2**53)
     )
     try:
@@ -164,7 +155,7 @@ def test_an_event_is_made_exactly_if_it_can_be_sent_faithfully(
 
 
 @settings(deadline=None, max_examples=100 if THOROUGH else 40)
-@given(streams, places)
+@given(wire.streams, wire.places)
 async def test_a_reader_gets_back_what_was_sent_wherever_the_bytes_are_cut(
     events: list[ServerSentEvent], at: list[int]
 ) -> None:
@@ -173,7 +164,7 @@ async def test_a_reader_gets_back_what_was_sent_wherever_the_bytes_are_cut(
     for event in events:
         last_id = last_id if event.id is None else event.id
         if event.data is not None:
-            expected.append((event.event, normalised(event.data), last_id, event.retry))
-    stream, received = await read(*cut(b"".join(event.encode() for event in events), at))
+            expected.append((event.event, wire.normalised(event.data), last_id, event.retry))
+    stream, received = await read(*wire.cut(b"".join(event.encode() for event in events), at))
     assert received == expected
-    assert stream.comments == comment_lines(events)
+    assert stream.comments == wire.comment_lines(events)

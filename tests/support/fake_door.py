@@ -99,7 +99,7 @@ async def direct(app: App, *, opens: bool = True) -> AsyncGenerator[tuple[FakeDo
     writer = Writer()
     door = FakeDoor(writer)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(writer.run)
+        nursery.start_soon(writer.run)  # noqa: ASYNC113 (all tasks are waited for below)
         stream = await open_event_stream(nursery, behind(door, app, opens=opens))
         await wait_all_tasks_blocked()
         yield door, stream

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import trio
+from httpx_sse import ServerSentEvent
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Broadcaster
+from trio_sse import RESET_EVENT, Broadcaster
 from trio_sse.testing import EventStream, open_event_stream
 
 from .asgi import END, HEAD, App, app_sending, chunk
@@ -37,3 +38,13 @@ async def stalled_amid_an_event(
     broadcaster.broadcast("x", "under way")
     await wait_all_tasks_blocked()
     return stream
+
+
+def check_reset(stream: EventStream, event: ServerSentEvent, reason: str, last_id: str) -> None:
+    """Check that a stream began with a reset, and told its place only then."""
+    assert event.event == RESET_EVENT
+    assert reason in event.data
+    # The reset itself has no id: a cut right behind it leads to a reset again.
+    head, _, rest = stream.raw_bytes.partition(b"\n\n")
+    assert b"id:" not in head
+    assert rest == f"id: {last_id}\n\n".encode()
