@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .plot import draw
-from .results import FIGURES, Results
-from .scenarios.finding import Finding
-from .subjects import CACHE, SUBJECTS
+from .report.finding import Finding
+from .report.plot import draw
+from .report.results import FIGURES, Results
+from .servers.subjects import CACHE, SUBJECTS
 
 _PAGE = """\
 # Benchmarks

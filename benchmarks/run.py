@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from .machine import describe_machine, list_versions
-from .processes import Load, Server, clean_up_on_sigterm
-from .results import Results, Sample, Work
-from .subjects import CACHE, SUBJECTS, Subject
+from .report.machine import describe_machine, list_versions
+from .report.results import Results, Sample, Work
+from .servers.processes import Load, Server, clean_up_on_sigterm
+from .servers.subjects import CACHE, SUBJECTS, Subject
 
 _PAYLOAD: Final = 64
 _BURST: Final = 20

@@ -1,6 +1,6 @@
 """A client of one event stream that reads until it is killed, and tells when events come.
 
-    python -m benchmarks.peer HOST PORT http/1.1|h2 plain|tls
+    python -m benchmarks.clients.peer HOST PORT http/1.1|h2 plain|tls
 
 For each read that holds the end of an event it writes a line on standard output.
 """
@@ -12,8 +12,8 @@ import ssl
 import sys
 from typing import Final
 
+from ..load.payload import MARKER
 from .fuzz import http2_request
-from .payload import MARKER
 
 _TIMEOUT: Final = 10.0
 _REQUESTS: Final = {

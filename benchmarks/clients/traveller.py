@@ -1,7 +1,7 @@
 """A client that comes back as a browser does, each time to another of several processes.
 
-It reads sealed events (`benchmarks.sealed`) by real sockets, leaves at any byte, with a FIN or a
-reset, and keeps account of what it got and how long it heard nothing while it was connected.
+It reads sealed events (`benchmarks.clients.sealed`) by real sockets, leaves at any byte, with a FIN
+or a reset, and keeps account of what it got and how long it heard nothing while it was connected.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Final
 
 import trio
 
+from ..network.proxy import reset_on_close
 from .browser import Browser
-from .proxy import reset_on_close
 from .reader import CorruptError
 from .sealed import unseal
 from .sequence import Story

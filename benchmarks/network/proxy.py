@@ -14,7 +14,7 @@ from typing import Final
 
 import trio
 
-from .client import RESET_ON_CLOSE
+from ..load.client import RESET_ON_CLOSE
 
 _READ: Final = 65536
 

@@ -1,7 +1,7 @@
 """Several nodes that share a stream, each in a process of its own, and what is in the stream.
 
-Each reaches the Redis server through a proxy of its own (`benchmarks.chaos_proxy`), which does no
-harm until it is told to. It knows neither clients nor what becomes of the nodes.
+Each reaches the Redis server through a proxy of its own (`benchmarks.network.chaos_proxy`), which
+does no harm until it is told to. It knows neither clients nor what becomes of the nodes.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from typing import Any, Final
 import coredis
 import trio
 
-from .chaos_proxy import ChaosProxy
-from .processes import Server
-from .redis_server import RedisServer
-from .subjects import CORES, node
+from ..network.chaos_proxy import ChaosProxy
+from ..servers.processes import Server
+from ..servers.subjects import CORES, node
+from .server import RedisServer
 
 _STREAM: Final = "trio-sse"
 _PATIENCE: Final = 30.0

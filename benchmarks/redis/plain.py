@@ -1,6 +1,6 @@
 """What coredis itself costs: XADD in one process, XREAD BLOCK in another, and nothing else.
 
-    python -m benchmarks.plain_redis read|write PORT plain|pinned COUNT PAUSE BATCH
+    python -m benchmarks.redis.plain read|write PORT plain|pinned COUNT PAUSE BATCH
 
 ``plain`` is the client's own way, by `xadd` and `xread`; ``pinned`` is one connection of a pool, as
 `trio_sse.redis` uses it. A writer adds so many events, in batches, with a pause of so many
@@ -20,7 +20,7 @@ import trio
 from coredis.connection import BaseConnection
 from coredis.retry import NoRetryPolicy
 
-from .payload import STAMP, Payloads
+from ..load.payload import STAMP, Payloads
 
 _STREAM: Final = "plain"
 _SIZE: Final = 64

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from .processes import cpu_clock, free_port
+from ..servers.processes import cpu_clock, free_port
 
 _DURABLE: Final = ("--appendonly", "yes", "--appendfsync", "always")
 _PATIENCE: Final = 20.0

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from .subjects import python
+from ..servers.subjects import python
 
 _PYTHON_PACKAGES: Final = (
     "trio-sse",

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
+from ..servers.subjects import SUBJECTS
 from .results import Results
-from .subjects import SUBJECTS
 
 _PANELS: Final = {
     "CPU, single": "Single events: µs of server CPU for each event and client",

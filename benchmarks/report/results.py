@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any, Final, Self
 
-from .subjects import BARE, FLOOR
+from ..servers.subjects import BARE, FLOOR
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """What the relay adds to coredis: from a publisher on one node to a client of another, in one run.
 
-Beside it, coredis alone from one process to another (`benchmarks.plain_redis`): the client's own
+Beside it, coredis alone from one process to another (`benchmarks.redis.plain`): the client's own
 way, and by one connection as the relay uses it. Paced events tell how long one is under way, a
 flood how many there can be. Then three hundred clients come back at once for five hundred events:
 all with one id, or each with its own; with a history that has them, or one that has not.
@@ -24,14 +24,14 @@ from typing import Final
 
 import trio
 
-from ..client import Client
-from ..cluster import read_stream
-from ..payload import STAMP
-from ..processes import Process, Server
-from ..redis_server import RedisServer
-from ..subjects import CORES, node, python
-from .finding import Finding
-from .remains import wait_until
+from ..load.client import Client
+from ..load.payload import STAMP
+from ..redis.cluster import read_stream
+from ..redis.server import RedisServer
+from ..report.finding import Finding
+from ..servers.processes import Process, Server
+from ..servers.remains import wait_until
+from ..servers.subjects import CORES, node, python
 
 _ROUNDS: Final = 3
 _SIZE: Final = 64
@@ -138,7 +138,7 @@ def _two_nodes(cache: Path) -> Generator[tuple[Server, Server]]:
 def _plain(cache: Path, way: str, *options: int) -> _Flow:
     """Let events go from one process to another by coredis alone."""
     with RedisServer(durable=False) as redis:
-        program = "benchmarks.plain_redis"
+        program = "benchmarks.redis.plain"
         read, write = (
             [str(part) for part in (python(cache), "-m", program, verb, redis.port, way, *options)]
             for verb in ("read", "write")

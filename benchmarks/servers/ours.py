@@ -21,7 +21,7 @@ from quart_trio import QuartTrio
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.hypercorn import serve
 
-from ..payload import Payloads
+from ..load.payload import Payloads
 from . import stock
 from .stock import App, loopback
 from .trio_control import Lateness, obey, report, trim

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Final, Self
 
-from .client import Client
-from .subjects import CORES, HERE, Subject
+from ..load.client import Client
+from .subjects import BENCHMARKS, CORES, Subject
 
 _PATIENCE: Final = 120.0
 
@@ -38,7 +38,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,
-            cwd=HERE.parent,
+            cwd=BENCHMARKS.parent,
         )
         os.sched_setaffinity(0, CORES)
 

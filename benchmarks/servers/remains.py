@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from ..processes import Server
+from .processes import Server
 
 _Report = Mapping[str, float]
 

@@ -4,8 +4,8 @@
 
 The ways are those of `benchmarks.servers.ours`; LOW and HIGH are the seconds of
 `reconnection_time`. SIGTERM shuts it down. ``seal SIZE SIZE ...`` broadcasts an event of
-`benchmarks.sealed` for each size; ``pace PAUSE SIZE`` broadcasts one each so many milliseconds from
-then on, stamped with the time when it was due.
+`benchmarks.clients.sealed` for each size; ``pace PAUSE SIZE`` broadcasts one each so many
+milliseconds from then on, stamped with the time when it was due.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import trio
 from trio_sse import Broadcaster
 from trio_sse.hypercorn import serve
 
-from ..payload import Payloads
-from ..sealed import seal
+from ..clients.sealed import seal
+from ..load.payload import Payloads
 from .ours import application
 from .stock import loopback
 from .trio_control import Lateness, Orders, obey_until_sigterm, report

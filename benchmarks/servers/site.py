@@ -5,7 +5,7 @@
 GET /events and GET /quart are the stream. With HOST it listens there too, plain at the same port
 and with TLS at the next. SIGTERM shuts it
 down. ``seal SIZE SIZE ...`` on standard input broadcasts
-an event of `benchmarks.sealed` for each size.
+an event of `benchmarks.clients.sealed` for each size.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from quart_trio import QuartTrio
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.hypercorn import serve
 
-from ..payload import Payloads
-from ..sealed import seal
+from ..clients.sealed import seal
+from ..load.payload import Payloads
 from .stock import App, loopback
 from .trio_control import Orders, obey_until_sigterm, report
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-HERE: Final = Path(__file__).parent
-CACHE: Final = HERE / ".benchmarks"
+#: This checkout's benchmarks, and where what they need is installed.
+BENCHMARKS: Final = Path(__file__).parents[1]
+CACHE: Final = BENCHMARKS / ".benchmarks"
 
 #: Servers and load generator are on a core each, where there are two.
 CORES: Final = sorted(os.sched_getaffinity(0))
@@ -60,7 +61,7 @@ def _nchan(cache: Path, port: int) -> list[str]:
     nginx = cache / "nginx"
     folder = cache / "nginx-run"
     folder.mkdir(exist_ok=True)
-    conf = (HERE / "servers" / "nchan.conf").read_text()
+    conf = (BENCHMARKS / "servers" / "nchan.conf").read_text()
     module = nginx / "usr/lib/nginx/modules/ngx_nchan_module.so"
     conf = conf.replace("{{module}}", str(module)).replace("{{port}}", str(port))
     if os.geteuid() == 0:

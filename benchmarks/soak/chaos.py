@@ -1,10 +1,11 @@
 """Three nodes on bad lines to a Redis server that is killed; sixty clients hop among them.
 
 Each node reaches Redis through a proxy that cuts, blocks, refuses, loses and holds up
-(`benchmarks.chaos_proxy`); Redis is killed and started again meanwhile. All nodes publish in random
-bursts; clients leave at random bytes and come back to any node (`benchmarks.traveller`). With a
-Redis that is durable, nobody may miss anything, and all see one order; with one that forgets all
-when it is killed, whoever has missed something is told before what follows it.
+(`benchmarks.network.chaos_proxy`); Redis is killed and started again meanwhile. All nodes publish
+in random bursts; clients leave at random bytes and come back to any node
+(`benchmarks.clients.traveller`). With a Redis that is durable, nobody may miss anything, and all
+see one order; with one that forgets all when it is killed, whoever has missed something is told
+before what follows it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Final
 
 import trio
 
-from ..cluster import Node, count_leaks, open_nodes, read_stream, wait_until_published
-from ..proxy import draw_cut
-from ..redis_server import RedisServer
-from ..sealed import unseal
-from ..sequence import judge, misnumbered, number_of, silent_holes
-from ..traveller import Traveller, count_late
-from .finding import Finding
+from ..clients.sealed import unseal
+from ..clients.sequence import judge, misnumbered, number_of, silent_holes
+from ..clients.traveller import Traveller, count_late
+from ..network.proxy import draw_cut
+from ..redis.cluster import Node, count_leaks, open_nodes, read_stream, wait_until_published
+from ..redis.server import RedisServer
+from ..report.finding import Finding
 
 SEEDS: Final = range(1, 11)
 

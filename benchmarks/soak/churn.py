@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ..processes import Load, Server
-from ..subjects import SUBJECTS
-from .finding import Finding
+from ..report.finding import Finding
+from ..servers.processes import Load, Server
+from ..servers.subjects import SUBJECTS
 
 _AT_ONCE: Final = 200
 _TURNS: Final = 25

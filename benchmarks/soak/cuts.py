@@ -1,9 +1,10 @@
 """Two hundred clients that are cut at random bytes 5,000 times in all, and miss nothing.
 
 While 20,000 events are sent in random bursts, a half of the connections go through a proxy that
-cuts them (`benchmarks.proxy`); the others are closed or reset by the client, amid whatever it has
-read. Each client comes back as a browser does (`benchmarks.browser`), a tenth with its last event
-ID in the query. The history holds all, so no reset is right. By each way to the socket.
+cuts them (`benchmarks.network.proxy`); the others are closed or reset by the client, amid whatever
+it has read. Each client comes back as a browser does (`benchmarks.clients.browser`), a tenth with
+its last event ID in the query. The history holds all, so no reset is right. By each way to the
+socket.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Final
 
 import trio
 
-from ..browser import Browser
-from ..processes import Server
-from ..proxy import Proxy, draw_cut, reset_on_close
-from ..reader import CorruptError
-from ..sealed import unseal
-from ..subjects import remembering
-from .finding import Finding
-from .remains import wait_until
+from ..clients.browser import Browser
+from ..clients.reader import CorruptError
+from ..clients.sealed import unseal
+from ..network.proxy import Proxy, draw_cut, reset_on_close
+from ..report.finding import Finding
+from ..servers.processes import Server
+from ..servers.remains import wait_until
+from ..servers.subjects import remembering
 
 _WAYS: Final = ("direct", "portable", "quart")
 _CLIENTS: Final = 200

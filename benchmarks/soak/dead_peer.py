@@ -1,8 +1,8 @@
 """A client whose link goes down while it streams, by each protocol, plain and with TLS.
 
-The client is in a network namespace (`benchmarks.namespace`), so nothing of it is heard any more:
-no FIN, no RST, no acknowledgement. Timed from the first event that cannot be delivered until the
-server has nothing left of it.
+The client is in a network namespace (`benchmarks.network.namespace`), so nothing of it is heard any
+more: no FIN, no RST, no acknowledgement. Timed from the first event that cannot be delivered until
+the server has nothing left of it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ..namespace import HERE, Namespace, missing
-from ..processes import Server
-from ..subjects import python, site
-from .finding import Finding
-from .remains import no_more_than, report_at_rest, wait_until
+from ..network.namespace import HERE, Namespace, missing
+from ..report.finding import Finding
+from ..servers.processes import Server
+from ..servers.remains import no_more_than, report_at_rest, wait_until
+from ..servers.subjects import python, site
 
 _WRITE_TIMEOUT: Final = 2.0
 _LIMIT: Final = _WRITE_TIMEOUT + 1
@@ -53,7 +53,7 @@ def _check(cache: Path, certificate: tuple[str, str], protocol: str, security: s
     with Namespace() as peer, Server(site(_WRITE_TIMEOUT, HERE, *certificate), cache) as server:
         before = report_at_rest(server)
         port = str(server.port + (security == "tls"))
-        module = (str(python(cache)), "-m", "benchmarks.peer")
+        module = (str(python(cache)), "-m", "benchmarks.clients.peer")
         command = peer.command(*module, HERE, port, _PROTOCOLS[protocol], security)
         with _streaming(command, server):
             peer.cut()

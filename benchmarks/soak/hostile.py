@@ -1,8 +1,8 @@
 """Ten thousand broken requests, 50 at a time, beside 100 clients that stream: these do not notice.
 
 The clients are the load generator's, which gets an event every 20 ms; the requests are those of
-`benchmarks.fuzz`, sent from here. In the end nothing of them is left in the server, and it ends as
-a server should. It knows nothing of what the answers are.
+`benchmarks.clients.fuzz`, sent from here. In the end nothing of them is left in the server, and it
+ends as a server should. It knows nothing of what the answers are.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from typing import Any, Final
 
 import trio
 
-from ..client import RESET_ON_CLOSE
-from ..fuzz import Attack, Fuzz
-from ..processes import Load, Server
-from ..subjects import site
-from .finding import Finding
-from .remains import no_more_than, wait_until
+from ..clients.fuzz import Attack, Fuzz
+from ..load.client import RESET_ON_CLOSE
+from ..report.finding import Finding
+from ..servers.processes import Load, Server
+from ..servers.remains import no_more_than, wait_until
+from ..servers.subjects import site
 
 _CLIENTS: Final = 100
 _REQUESTS: Final = 10_000

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..processes import Load, Server
-from ..subjects import SUBJECTS
-from .finding import Finding
+from ..report.finding import Finding
+from ..servers.processes import Load, Server
+from ..servers.subjects import SUBJECTS
 
 
 def check(cache: Path) -> list[Finding]:

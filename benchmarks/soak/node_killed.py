@@ -14,12 +14,12 @@ from typing import Final
 
 import trio
 
-from ..cluster import Node, open_nodes, read_stream, wait_until_published
-from ..redis_server import RedisServer
-from ..sealed import unseal
-from ..sequence import judge, misnumbered
-from ..traveller import Traveller, count_late
-from .finding import Finding
+from ..clients.sealed import unseal
+from ..clients.sequence import judge, misnumbered
+from ..clients.traveller import Traveller, count_late
+from ..redis.cluster import Node, open_nodes, read_stream, wait_until_published
+from ..redis.server import RedisServer
+from ..report.finding import Finding
 
 _CLIENTS: Final = 100
 _HISTORIES: Final = (256, 256, 256)

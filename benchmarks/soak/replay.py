@@ -16,12 +16,12 @@ from pathlib import Path
 from statistics import quantiles
 from typing import Final
 
-from ..browser import Browser
-from ..client import Client
-from ..payload import STAMP
-from ..processes import Server
-from ..subjects import remembering
-from .finding import Finding
+from ..clients.browser import Browser
+from ..load.client import Client
+from ..load.payload import STAMP
+from ..report.finding import Finding
+from ..servers.processes import Server
+from ..servers.subjects import remembering
 
 _LIVE, _RETURNING = 800, 200
 _HISTORY: Final = 10_000

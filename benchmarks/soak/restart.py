@@ -1,9 +1,9 @@
 """A server with 500 clients is restarted: all come back, spread over the time that they were given.
 
 The server is ended by SIGTERM, and another begins at the same port. Each client obeys the last
-`retry:` that it got, as a browser does (`benchmarks.browser`), also when it is refused. Each must
-be told by a reset that events were missed, and get live events. Timed from the end of the first
-stream to each client's first attempt.
+`retry:` that it got, as a browser does (`benchmarks.clients.browser`), also when it is refused.
+Each must be told by a reset that events were missed, and get live events. Timed from the end of the
+first stream to each client's first attempt.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Final
 
 import trio
 
-from ..browser import Browser
-from ..processes import Server
-from ..subjects import remembering
-from .finding import Finding
+from ..clients.browser import Browser
+from ..report.finding import Finding
+from ..servers.processes import Server
+from ..servers.subjects import remembering
 
 _CLIENTS: Final = 500
 _HISTORY: Final = 256

@@ -13,10 +13,10 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from ..processes import Load, Server
-from ..subjects import patient
-from .finding import Finding
-from .remains import no_more_than, wait_until
+from ..report.finding import Finding
+from ..servers.processes import Load, Server
+from ..servers.remains import no_more_than, wait_until
+from ..servers.subjects import patient
 
 _READING, _STALLED = 900, 100
 _ROUNDS: Final = 3

@@ -1,8 +1,8 @@
 """A minute of clients as they are: slow, stalled, half-closed, reset, pipelined, reused; or good.
 
 Events of a few bytes to 200 kB come in random bursts, by `sse_app` and a Quart-Trio route. Each
-client doubts every byte (`benchmarks.reader`). A stream may end after a whole event, or be cut by a
-reset if the client was too slow; a FIN may cut it only if the client has sent its own.
+client doubts every byte (`benchmarks.clients.reader`). A stream may end after a whole event, or be
+cut by a reset if the client was too slow; a FIN may cut it only if the client has sent its own.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import Final
 
 import trio
 
-from ..client import RESET_ON_CLOSE
-from ..processes import Server
-from ..reader import CorruptError, Reader
-from ..subjects import site
-from .finding import Finding
-from .remains import no_more_than, report_at_rest, wait_until
+from ..clients.reader import CorruptError, Reader
+from ..load.client import RESET_ON_CLOSE
+from ..report.finding import Finding
+from ..servers.processes import Server
+from ..servers.remains import no_more_than, report_at_rest, wait_until
+from ..servers.subjects import site
 
 _SECONDS: Final = 60.0
 _CLIENTS: Final = 40
