@@ -7,7 +7,7 @@ alone: whoever has missed something must have been told before what followed it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -41,25 +41,24 @@ class Story:
         self.resets.append(len(self.numbers))
 
 
-@dataclass(frozen=True)
-class Judgement:
-    """What is wrong with a sequence."""
-
-    lost: int
-    doubled: int
-    disordered: int
-
-
-def judge(numbers: Sequence[int], stream: Sequence[int]) -> Judgement:
-    """Compare what a client got with what is in the stream."""
-    first = dict.fromkeys(numbers)
+def judge(stories: Iterable[Story], stream: Sequence[int]) -> dict[str, int]:
+    """Count what is wrong with what clients got, who all should have just what is in the stream."""
     places = {number: place for place, number in enumerate(stream)}
-    met = [places[number] for number in first if number in places]
-    return Judgement(
-        lost=len(stream) - len(met),
-        doubled=len(numbers) - len(first),
-        disordered=sum(before > after for before, after in pairwise(met)) + len(first) - len(met),
-    )
+    lost = doubled = disordered = resets = 0
+    for story in stories:
+        first = dict.fromkeys(story.numbers)
+        met = [places[number] for number in first if number in places]
+        lost += len(stream) - len(met)
+        doubled += len(story.numbers) - len(first)
+        disordered += sum(before > after for before, after in pairwise(met))
+        disordered += len(first) - len(met)
+        resets += len(story.resets)
+    return {
+        "events lost": lost,
+        "events doubled": doubled,
+        "events out of order": disordered,
+        "false resets": resets,
+    }
 
 
 def misnumbered(stream: Sequence[int]) -> int:

@@ -6,11 +6,12 @@ or a reset, and keeps account of what it got and how long it heard nothing while
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
@@ -31,6 +32,9 @@ _NAP: Final = 0.01
 #: Says since when, by CLOCK_MONOTONIC, a client should hear something; `None` if it need not.
 Clear = Callable[[], float | None]
 
+#: How a visit ends: the client leaves, the server ends it, or it is broken off or refused.
+Ending = Literal["left", "ended", "broken"]
+
 
 @dataclass
 class Traveller:
@@ -40,7 +44,6 @@ class Traveller:
     browser: Browser = field(init=False)
     story: Story = field(default_factory=Story)
     visits: int = 0
-    refused: int = 0
     faults: list[str] = field(default_factory=list[str])
     #: The longest time without an event, in seconds.
     stall: float = 0.0
@@ -53,31 +56,39 @@ class Traveller:
         """Whether it knows where it is in the stream."""
         return bool(self.browser.last_event_id)
 
-    async def visit(self, port: int, clear: Clear, left: float) -> None:
-        """Connect, read so many bytes at most, leave, and stay away for a while."""
+    @property
+    def away(self) -> float:
+        """Seconds until it should come back."""
+        return _AWAY if self.browser.retry is None else self.browser.retry
+
+    async def visit(self, port: int, left: float = math.inf, clear: Clear = lambda: None) -> Ending:
+        """Connect, read so many bytes at most, and leave; tell how that ended."""
         self.visits += 1
         try:
             async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
-                await self._read(stream, clear, left)
+                return await self._read(stream, left, clear)
         except (CorruptError, ValueError) as error:
             self.faults.append(str(error))
+            return "left"
         except (OSError, trio.BrokenResourceError):
-            self.refused += 1
-        await trio.sleep(_AWAY if self.browser.retry is None else self.browser.retry)
+            return "broken"
 
-    async def _read(self, stream: trio.SocketStream, clear: Clear, left: float) -> None:
+    async def _read(self, stream: trio.SocketStream, left: float, clear: Clear) -> Ending:
         if self.chance.random() < 0.5:
             reset_on_close(stream)
         await stream.send_all(self.browser.connect())
         self._heard_at = time.monotonic()
         # Nobody knows what one has missed who has no ID yet: that one stays.
-        while not self.browser.ended and (left > 0 or not self.has_begun()):
+        while left > 0 or not self.has_begun():
             data = await stream.receive_some(int(max(1, min(left, _READ))))
             self._wait_is_over(clear())
             if not data:
-                return
+                return "broken"
             left -= len(data)
             self._take(bytes(data))
+            if self.browser.ended:
+                return "ended"
+        return "left"
 
     def _take(self, data: bytes) -> None:
         for kind, text in self.browser.feed(data):

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import ExitStack
-from types import TracebackType
-from typing import Final, Self
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from typing import Final
 
 #: This machine's address on the link, and the other host's.
 HERE: Final = "10.213.7.1"
@@ -24,44 +24,43 @@ def missing(*programs: str) -> str:
 
 
 class Namespace:
-    """The other host, for the length of a block."""
+    """The other host, which has the far end of the link."""
 
-    def __init__(self) -> None:
-        self._name = f"sse-{os.getpid()}"
-        self._near, self._far = f"ssen{os.getpid()}", f"ssef{os.getpid()}"
-        self._undo = ExitStack()
-
-    def __enter__(self) -> Self:
-        with ExitStack() as undo:
-            _ip("netns", "add", self._name)
-            undo.callback(_ip, "netns", "del", self._name)
-            _ip("link", "add", self._near, "type", "veth", "peer", self._far, "netns", self._name)
-            undo.callback(_ip, "link", "del", self._near)
-            _ip("address", "add", f"{HERE}/30", "dev", self._near)
-            _ip("link", "set", self._near, "up")
-            self._there("address", "add", f"{_THERE}/30", "dev", self._far)
-            self._there("link", "set", self._far, "up")
-            self._undo = undo.pop_all()
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._undo.close()
+    def __init__(self, name: str, link: str) -> None:
+        self._name = name
+        self._link = link
 
     def command(self, *command: str) -> list[str]:
         """Return the command that runs another one over there."""
         return ["ip", "netns", "exec", self._name, *command]
 
+    def open(self) -> None:
+        """Let the link go up."""
+        self._there("address", "add", f"{_THERE}/30", "dev", self._link)
+        self._there("link", "set", self._link, "up")
+
     def cut(self) -> None:
         """Let the link go down, as seen from over there."""
-        self._there("link", "set", self._far, "down")
+        self._there("link", "set", self._link, "down")
 
     def _there(self, *arguments: str) -> None:
         _ip("-n", self._name, *arguments)
+
+
+@contextmanager
+def open_namespace() -> Generator[Namespace]:
+    """Make the other host and the link to it, for the length of a block."""
+    name, near, far = (f"{what}{os.getpid()}" for what in ("sse-", "ssen", "ssef"))
+    with ExitStack() as undo:
+        _ip("netns", "add", name)
+        undo.callback(_ip, "netns", "del", name)
+        _ip("link", "add", near, "type", "veth", "peer", far, "netns", name)
+        undo.callback(_ip, "link", "del", near)
+        _ip("address", "add", f"{HERE}/30", "dev", near)
+        _ip("link", "set", near, "up")
+        there = Namespace(name, far)
+        there.open()
+        yield there
 
 
 def _ip(*arguments: str) -> None:

@@ -33,14 +33,8 @@ class Node:
 
     server: Server
     proxy: ChaosProxy
-    redis: RedisServer
     #: What it reported before it had clients.
     at_rest: dict[str, Any]
-
-    def clear_since(self) -> float | None:
-        """Return since when there is no fault between it and Redis; `None` if there is one."""
-        times = (self.proxy.clear_since, self.redis.up_since)
-        return None if None in times else max(filter(None, times))
 
     async def ask(self, order: str) -> dict[str, Any]:
         """Give an order; return the answer."""
@@ -64,7 +58,7 @@ async def open_nodes(
                 await nursery.start(proxy.run)
                 subject = node(proxy.port, publisher, history, timeout)
                 server = Server(subject, cache, core=CORES[publisher % len(CORES)])
-                nodes.append(Node(server, proxy, redis, {}))
+                nodes.append(Node(server, proxy, {}))
                 await trio.to_thread.run_sync(server.__enter__)
             for one in nodes:
                 one.at_rest = await one.ask("report")

@@ -27,7 +27,7 @@ import trio
 from ..load.client import Client
 from ..load.payload import STAMP
 from ..redis.cluster import read_stream
-from ..redis.server import RedisServer
+from ..redis.server import RedisServer, cpu, redis_server
 from ..report.finding import Finding
 from ..servers.processes import Process, Server
 from ..servers.remains import wait_until
@@ -128,7 +128,7 @@ def _flows(cache: Path) -> Iterator[tuple[str, _Flow]]:
 @contextmanager
 def _two_nodes(cache: Path) -> Generator[tuple[Server, Server]]:
     with (
-        RedisServer(durable=False) as redis,
+        redis_server() as redis,
         Server(node(redis.port, 0), cache) as sender,
         Server(node(redis.port, 1), cache, core=CORES[-1]) as receiver,
     ):
@@ -137,7 +137,7 @@ def _two_nodes(cache: Path) -> Generator[tuple[Server, Server]]:
 
 def _plain(cache: Path, way: str, *options: int) -> _Flow:
     """Let events go from one process to another by coredis alone."""
-    with RedisServer(durable=False) as redis:
+    with redis_server() as redis:
         program = "benchmarks.redis.plain"
         read, write = (
             [str(part) for part in (python(cache), "-m", program, verb, redis.port, way, *options)]
@@ -192,18 +192,18 @@ class _Listener:
 
 def _check_return(cache: Path, history: int, *, distinct: bool) -> list[Finding]:
     """Let a crowd come back for what it has missed."""
-    with RedisServer(durable=False) as redis, Server(node(redis.port, 0, history), cache) as server:
+    with redis_server() as redis, Server(node(redis.port, 0, history), cache) as server:
         ids = _publish(redis, server)
-        before, began = redis.cpu(), time.monotonic()
+        before, began = cpu(redis), time.monotonic()
         crowd = [
             _Returning(server.port, ids, _RETURNING - 1 - distinct * number)
             for number in range(_RETURNING)
         ]
         turned_away = _read_all(crowd)
-        seconds, cpu = time.monotonic() - began, redis.cpu() - before
+        seconds, spent = time.monotonic() - began, cpu(redis) - before
     who = "each with an id of its own" if distinct else "with one id"
     what = f"{_RETURNING} come back for {_MISSED} events or more, {who}, history {history}"
-    costs = f"Redis {cpu:.2f} s of CPU, {turned_away} times turned away"
+    costs = f"Redis {spent:.2f} s of CPU, {turned_away} times turned away"
     wrong = sum(not client.is_whole for client in crowd)
     return [
         Finding(f"{what}: {costs}; all have all after", seconds, _RETURN, "s"),

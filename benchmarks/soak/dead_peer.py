@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from ..network.namespace import HERE, Namespace, missing
+from ..network.namespace import HERE, missing, open_namespace
 from ..report.finding import Finding
 from ..servers.processes import Server
 from ..servers.remains import no_more_than, report_at_rest, wait_until
@@ -50,7 +50,8 @@ def _certificate(folder: Path) -> tuple[str, str]:
 
 
 def _check(cache: Path, certificate: tuple[str, str], protocol: str, security: str) -> Finding:
-    with Namespace() as peer, Server(site(_WRITE_TIMEOUT, HERE, *certificate), cache) as server:
+    subject = site(_WRITE_TIMEOUT, HERE, *certificate)
+    with open_namespace() as peer, Server(subject, cache) as server:
         before = report_at_rest(server)
         port = str(server.port + (security == "tls"))
         module = (str(python(cache)), "-m", "benchmarks.clients.peer")
