@@ -29,6 +29,7 @@ from .soak import (
     node_killed,
     replay,
     restart,
+    signals,
     stalled,
     unruly,
 )
@@ -44,6 +45,7 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "cuts": cuts.check,
     "restart": restart.check,
     "replay": replay.check,
+    "signals": signals.check,
     "endless": endless.check,
     "topics": topics.check,
     "dead_peer": dead_peer.check,

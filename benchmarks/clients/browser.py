@@ -17,8 +17,8 @@ from .reader import CorruptError
 _SIZE: Final = re.compile(rb"(?:\r\n)?([0-9a-f]+)\r\n")
 _LONGEST_SIZE: Final = len(b"\r\nfffff\r\n")
 
-#: An event's type and data.
-Event = tuple[str, str]
+#: An event's type and data, and the last event ID as of it.
+Event = tuple[str, str, str]
 
 
 class Browser:
@@ -111,7 +111,7 @@ class Browser:
 
     def _dispatch(self) -> Event | None:
         self.last_event_id = self._id
-        event = (self._type, "\n".join(self._data)) if self._data else None
+        event = (self._type, "\n".join(self._data), self._id) if self._data else None
         self._type = "message"
         self._data.clear()
         return event

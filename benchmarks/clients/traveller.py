@@ -91,7 +91,7 @@ class Traveller:
         return "left"
 
     def _take(self, data: bytes) -> None:
-        for kind, text in self.browser.feed(data):
+        for kind, text, _ in self.browser.feed(data):
             if kind == "message":
                 self.story.take(unseal(text))
             else:

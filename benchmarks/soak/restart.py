@@ -138,5 +138,5 @@ async def _read(stream: trio.SocketStream, story: _Story) -> None:
             return
         if not data:
             return
-        for kind, _ in story.browser.feed(bytes(data)):
+        for kind, _, _ in story.browser.feed(bytes(data)):
             story.take(kind)
