@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from ..report.finding import Finding
 from .processes import Server
 
 _Report = Mapping[str, float]
@@ -23,6 +24,12 @@ def wait_until(server: Server, reached: Callable[[_Report], bool], patience: flo
             return time.monotonic()
         time.sleep(_PAUSE)
     return math.inf
+
+
+def list_left(before: _Report, after: _Report) -> list[Finding]:
+    """Return what there is more of than there was; there should be nothing."""
+    names = ("streams", "tasks", "descriptors")
+    return [Finding(f"{name} left", after[name] - before[name], 0) for name in names]
 
 
 def no_more_than(before: _Report) -> Callable[[_Report], bool]:

@@ -7,6 +7,7 @@ from typing import Final
 
 from ..report.finding import Finding
 from ..servers.processes import Load, Server
+from ..servers.remains import list_left
 from ..servers.subjects import SUBJECTS
 
 _AT_ONCE: Final = 200
@@ -25,8 +26,7 @@ def check(cache: Path) -> list[Finding]:
         after, grown = server.ask("report"), server.resident() - resident
     return [
         Finding("5,000 clients come and go: clients that missed any", wrong, 0),
-        Finding("tasks left", after["tasks"] - before["tasks"], 0),
-        Finding("descriptors left", after["descriptors"] - before["descriptors"], 0),
+        *list_left(before, after),
         Finding("memory grown", grown / 2**20, 2, "MiB"),
     ]
 

@@ -23,7 +23,7 @@ from ..clients.fuzz import Attack, Fuzz
 from ..load.client import RESET_ON_CLOSE
 from ..report.finding import Finding
 from ..servers.processes import Load, Server
-from ..servers.remains import no_more_than, wait_until
+from ..servers.remains import list_left, no_more_than, wait_until
 from ..servers.subjects import site
 
 _CLIENTS: Final = 100
@@ -62,10 +62,7 @@ def check(cache: Path, requests: int = _REQUESTS) -> list[Finding]:
     return [
         Finding(f"{meanwhile}: clients that missed any", wrong, 0),
         Finding("clients that were disconnected", ended, 0),
-        *(
-            Finding(f"{name} left", after[name] - before[name], 0)
-            for name in ("streams", "tasks", "descriptors")
-        ),
+        *list_left(before, after),
         Finding("exit status at SIGTERM", status, 0),
     ]
 

@@ -20,7 +20,7 @@ from ..clients.reader import CorruptError, Reader
 from ..load.client import RESET_ON_CLOSE
 from ..report.finding import Finding
 from ..servers.processes import Server
-from ..servers.remains import no_more_than, report_at_rest, wait_until
+from ..servers.remains import list_left, no_more_than, report_at_rest, wait_until
 from ..servers.subjects import site
 
 _SECONDS: Final = 60.0
@@ -140,10 +140,7 @@ def check(cache: Path, seconds: float = _SECONDS) -> list[Finding]:
     checked = f"{tally.streams:,} streams of unruly clients, {tally.events:,} events"
     return [
         Finding("; ".join([f"{checked}: corrupt", *tally.faults[:1]]), len(tally.faults), 0),
-        *(
-            Finding(f"{name} left", after[name] - before[name], 0)
-            for name in ("streams", "tasks", "descriptors")
-        ),
+        *list_left(before, after),
     ]
 
 
