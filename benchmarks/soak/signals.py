@@ -63,9 +63,9 @@ class _Run:
         self.other = _broadcaster()
         self.readers = _clients(_READERS)
         self.sockets = _clients(_SOCKETS)
-        self.struck = self.uneven = self.published = 0
+        self.struck = self.uneven = 0
         self.faults: list[str] = []
-        self._numbers = itertools.count()
+        self.numbers = itertools.count()
 
     @property
     def clients(self) -> list[Client]:
@@ -74,7 +74,7 @@ class _Run:
     def publish(self, who: str = "the program") -> None:
         """Broadcast the next event, wherever this is called."""
         with self._noting_faults(who):
-            self.broadcaster.broadcast("message", str(next(self._numbers)))
+            self.broadcaster.broadcast("message", str(next(self.numbers)))
 
     def strike(self) -> None:
         """Broadcast amid whatever goes on."""
@@ -89,11 +89,6 @@ class _Run:
             yield
         except Exception as error:
             self.faults.append(f"{who}: {error!r}")
-
-    def end(self) -> None:
-        """Broadcast the last event, and note how many came before it."""
-        self.broadcaster.broadcast(END, "")
-        self.published = next(self._numbers)
 
 
 def _broadcaster() -> Broadcaster:
@@ -179,7 +174,7 @@ async def _live(run: _Run) -> None:
         run.publish()  # Whoever has no event yet has no id to come back by.
         await trio.sleep(_SETTLE)
         await _strike(run)
-        run.end()
+        run.broadcaster.broadcast(END, "")
         with trio.move_on_after(_PATIENCE):
             while not all(client.has_all for client in run.clients):  # noqa: ASYNC110 (of many)
                 await trio.sleep(_SETTLE)
@@ -195,7 +190,7 @@ def _judge(run: _Run) -> dict[str, int]:
     return {
         "; ".join(["faults", *run.faults[:1]]): len(run.faults),
         "clients that have not come to the end": sum(not one.has_all for one in run.clients),
-        "events that nobody got": run.published - len(stream),
+        "events that nobody got": next(run.numbers) - len(stream),
         "ids that two events have": len(pairs) - len({event_id for event_id, _ in pairs}),
         "events that have two ids": len(pairs) - len(stream),
         **judge((one.story for one in run.clients), stream),
