@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from html import escape
 from typing import Final
 
-from ..servers.subjects import SUBJECTS
+from ..servers.subjects import title
 from .results import Results
 
 _PANELS: Final = {
@@ -47,8 +47,8 @@ def _panel(results: Results, figure: str, number: int) -> Iterator[str]:
 
 def _bar(name: str, value: float, length: float, top: int) -> Iterator[str]:
     baseline = top + _BAR - 4
-    title = SUBJECTS[name].title.replace("`", "")
-    yield _text(_LEFT - 10, baseline, title, 'text-anchor="end"')
+    label = title(name).replace("`", "")
+    yield _text(_LEFT - 10, baseline, label, 'text-anchor="end"')
     yield (
         f'<rect x="{_LEFT}" y="{top}" width="{max(length, 1):.1f}" height="{_BAR}" rx="2" '
         f'fill="{_color(name)}"/>'
@@ -63,4 +63,4 @@ def _text(x: float, y: float, text: str, attributes: str) -> str:
 def _color(name: str) -> str:
     if name == "floor":
         return _FLOOR
-    return _OURS if SUBJECTS[name].title.startswith("trio-sse") else _OTHERS
+    return _OURS if title(name).startswith("trio-sse") else _OTHERS

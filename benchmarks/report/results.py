@@ -79,10 +79,14 @@ class Results:
         return median(map(FIGURES[name], self.samples[subject]))
 
     def ratio(self, name: str, subject: str, peer: str) -> float:
-        """Return the median of the ratios of a figure, each within a round."""
+        """Return the median of the ratios of a figure."""
+        return median(self.ratios(name, subject, peer))
+
+    def ratios(self, name: str, subject: str, peer: str) -> list[float]:
+        """Return the ratios of a figure, each within a round."""
         read = FIGURES[name]
         pairs = zip(self.samples[subject], self.samples[peer], strict=True)
-        return median(read(ours) / read(theirs) for ours, theirs in pairs)
+        return [read(ours) / read(theirs) for ours, theirs in pairs]
 
     def limits(self) -> list[Limit]:
         """Return the limits whose subjects were both measured."""

@@ -29,7 +29,13 @@ _PATIENCE: Final = 120.0
 class Process:
     """A child that answers each line with a line of JSON, and is killed at the end."""
 
-    def __init__(self, command: Sequence[str], core: int, pass_fds: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        core: int,
+        pass_fds: Sequence[int] = (),
+        checkout: Path = BENCHMARKS.parent,
+    ) -> None:
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
         os.sched_setaffinity(0, {core})  # Inherited by the child, as is the limit.
@@ -38,7 +44,8 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             pass_fds=pass_fds,
-            cwd=BENCHMARKS.parent,
+            cwd=checkout,
+            env=environment(checkout),
         )
         os.sched_setaffinity(0, CORES)
 
@@ -91,7 +98,7 @@ class Server(Process):
     def __init__(self, subject: Subject, cache: Path, port: int = 0, core: int = CORES[0]) -> None:
         self.port = port or free_port()
         self.posts = subject.posts
-        super().__init__(subject.command(cache, self.port), core)
+        super().__init__(subject.command(cache, self.port), core, checkout=subject.checkout)
 
     def __enter__(self) -> Self:
         """Wait until it has streamed once, so that all it loads late is loaded."""
@@ -148,6 +155,11 @@ class Load(Process):
         """Connect the clients."""
         self.ask(f"admit {self._clients}")
         return self
+
+
+def environment(checkout: Path) -> dict[str, str]:
+    """Return what lets a Python take our packages from a checkout, whatever is installed."""
+    return {**os.environ, "PYTHONPATH": str(checkout)}
 
 
 def clean_up_on_sigterm() -> None:

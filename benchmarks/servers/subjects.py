@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +32,12 @@ class Subject:
     """Whether events are posted to it, as it cannot be told to make them."""
     direct: bool = False
     """Whether all of its clients should go the direct way."""
+    checkout: Path = BENCHMARKS.parent
+    """Where our packages are."""
+
+    def of(self, checkout: Path) -> Subject:
+        """Return the same of another checkout."""
+        return replace(self, name=before(self.name), checkout=checkout)
 
 
 def _ours(way: str, write_timeout: float = 30.0) -> Callable[[Path, int], list[str]]:
@@ -107,8 +113,13 @@ def node(redis: int, publisher: int = 0, history: int = 256, timeout: float = 5.
     return Subject(f"node-{publisher}", "trio-sse, a node", command)
 
 
+_BEFORE: Final = "@before"
+
 FLOOR: Final = "floor"
 BARE: Final = "bare"
+
+#: Our subjects that another checkout has, too, and what is as near to each as can be.
+PEERS: Final = {"direct": FLOOR, "quart": FLOOR, "portable": BARE, "stock": BARE}
 
 SUBJECTS: Final = {
     subject.name: subject
@@ -127,3 +138,14 @@ SUBJECTS: Final = {
         Subject(BARE, "bare ASGI loop on stock hypercorn", _module("bare_asgi")),
     )
 }
+
+
+def before(name: str) -> str:
+    """Return what a subject is called when it is another checkout's."""
+    return name + _BEFORE
+
+
+def title(name: str) -> str:
+    """Return a subject's title, whosever checkout it is of."""
+    own = name.removesuffix(_BEFORE)
+    return SUBJECTS[own].title + (", before" if own != name else "")
