@@ -11,9 +11,9 @@ import argparse
 import os
 from pathlib import Path
 
-from .processes import clean_up_on_sigterm
-from .scenarios.chaos import SEEDS, Run, run_seed
-from .subjects import CACHE
+from .servers.processes import clean_up_on_sigterm
+from .servers.subjects import CACHE
+from .soak.chaos import SEEDS, Run, run_seed
 
 
 def _seeds(text: str) -> range:

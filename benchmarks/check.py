@@ -15,27 +15,24 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from .processes import clean_up_on_sigterm
-from .scenarios import (
+from .report.finding import Finding
+from .scenarios import endless, memory, relay, thousands, topics
+from .servers.processes import clean_up_on_sigterm
+from .servers.subjects import CACHE
+from .soak import (
     chaos,
     churn,
     cuts,
     dead_peer,
-    endless,
     hostile,
     long_burst,
-    memory,
     node_killed,
-    relay,
     replay,
     restart,
+    signals,
     stalled,
-    thousands,
-    topics,
     unruly,
 )
-from .scenarios.finding import Finding
-from .subjects import CACHE
 
 _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "memory": memory.check,
@@ -48,6 +45,7 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "cuts": cuts.check,
     "restart": restart.check,
     "replay": replay.check,
+    "signals": signals.check,
     "endless": endless.check,
     "topics": topics.check,
     "dead_peer": dead_peer.check,

@@ -13,10 +13,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .plot import draw
-from .results import FIGURES, Results
-from .scenarios.finding import Finding
-from .subjects import CACHE, SUBJECTS
+from .report.finding import Finding
+from .report.plot import draw
+from .report.results import FIGURES, Results
+from .servers.subjects import CACHE, title
 
 _PAGE = """\
 # Benchmarks
@@ -59,7 +59,7 @@ def _figures(results: Results) -> str:
     units = ("(µs)", "(µs)", "(ms)", "(ms)", "(KiB)")
     head = ["", *(f"{figure} {unit}" for figure, unit in zip(FIGURES, units, strict=True))]
     rows = (
-        [SUBJECTS[name].title, *(f"{results.figure(figure, name):.1f}" for figure in FIGURES)]
+        [title(name), *(f"{results.figure(figure, name):.1f}" for figure in FIGURES)]
         for name in results.samples
     )
     return table(head, rows)
@@ -69,7 +69,7 @@ def _warnings(results: Results) -> Iterator[str]:
     """Yield a paragraph for each subject whose name promises what was not measured."""
     for name, samples in results.samples.items():
         if bypassed := max(sample.bypassed for sample in samples):
-            yield f"\n**{SUBJECTS[name].title}: {bypassed} clients did not go the direct way.**\n"
+            yield f"\n**{title(name)}: {bypassed} clients did not go the direct way.**\n"
 
 
 def _ratios(results: Results) -> str:

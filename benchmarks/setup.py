@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 from typing import Final
 
-from .subjects import CACHE, HERE, python
+from .servers.subjects import BENCHMARKS, CACHE, python
 
 _NGINX_PACKAGES: Final = ("nginx", "libnginx-mod-nchan")
 
@@ -33,8 +33,8 @@ def install_python(cache: Path) -> None:
     """Make an environment with this checkout and the peers written in Python."""
     venv.create(cache / "python", with_pip=True)
     pip = (python(cache), "-m", "pip", "install", "--quiet")
-    requirements = HERE / "requirements.txt"
-    _run(*pip, "-e", f"{HERE.parent}[hypercorn,quart,redis]", "-r", requirements)
+    requirements = BENCHMARKS / "requirements.txt"
+    _run(*pip, "-e", f"{BENCHMARKS.parent}[hypercorn,quart,redis]", "-r", requirements)
 
 
 def install_node(cache: Path) -> None:
@@ -42,7 +42,7 @@ def install_node(cache: Path) -> None:
     folder = cache / "node"
     folder.mkdir(exist_ok=True)
     for name in ("package.json", "package-lock.json", "better_sse.mjs"):
-        shutil.copy(HERE / "servers" / name, folder)
+        shutil.copy(BENCHMARKS / "servers" / name, folder)
     _run("npm", "ci", "--silent", cwd=folder)
 
 
@@ -58,7 +58,7 @@ def install_nginx(cache: Path) -> None:
 
 def compile_floor(cache: Path) -> None:
     """Compile the floor."""
-    _run("gcc", "-O2", "-o", cache / "floor", HERE / "floor.c")
+    _run("gcc", "-O2", "-o", cache / "floor", BENCHMARKS / "servers" / "floor.c")
 
 
 def main() -> None:

@@ -1,5 +1,4 @@
-"""What must hold besides the cost of an event: memory, crowds, long bursts, clients of all kinds.
+"""What else trio-sse costs: memory, crowds, long streams, topics, the relay.
 
-Each file is one scenario with a function `check` that measures it and returns its findings; the
-others are `finding` and `remains`, which they share.
+Each file is one scenario with a function `check` that measures it and returns its findings.
 """

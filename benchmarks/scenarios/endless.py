@@ -11,8 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
-from ..subjects import HERE, python
-from .finding import Finding
+from ..report.finding import Finding
+from ..servers.subjects import BENCHMARKS, python
 
 _EVENTS: Final = 1_000_000
 
@@ -20,7 +20,7 @@ _EVENTS: Final = 1_000_000
 def check(cache: Path, events: int = _EVENTS) -> list[Finding]:
     """Return how memory has grown, and how much dearer a broadcast is."""
     command = [str(python(cache)), "-m", "benchmarks.endless", str(events)]
-    output = subprocess.check_output(command, cwd=HERE.parent)  # noqa: S603
+    output = subprocess.check_output(command, cwd=BENCHMARKS.parent)  # noqa: S603
     first, *_, last = json.loads(output)
     grown = (last["resident"] - first["resident"]) / 2**20
     microseconds = first["cost"] * 1e6

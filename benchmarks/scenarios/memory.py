@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from ..processes import Load, Server
-from ..subjects import SUBJECTS
-from .finding import Finding
+from ..report.finding import Finding
+from ..servers.processes import Load, Server
+from ..servers.subjects import SUBJECTS
 
 _CLIENTS: Final = 2000
 _LIMIT: Final = 26.0

@@ -1,6 +1,6 @@
 """What the relay adds to coredis: from a publisher on one node to a client of another, in one run.
 
-Beside it, coredis alone from one process to another (`benchmarks.plain_redis`): the client's own
+Beside it, coredis alone from one process to another (`benchmarks.redis.plain`): the client's own
 way, and by one connection as the relay uses it. Paced events tell how long one is under way, a
 flood how many there can be. Then three hundred clients come back at once for five hundred events:
 all with one id, or each with its own; with a history that has them, or one that has not.
@@ -24,14 +24,14 @@ from typing import Final
 
 import trio
 
-from ..client import Client
-from ..cluster import read_stream
-from ..payload import STAMP
-from ..processes import Process, Server
-from ..redis_server import RedisServer
-from ..subjects import CORES, node, python
-from .finding import Finding
-from .remains import wait_until
+from ..load.client import Client
+from ..load.payload import STAMP
+from ..redis.cluster import read_stream
+from ..redis.server import RedisServer, cpu, redis_server
+from ..report.finding import Finding
+from ..servers.processes import Process, Server
+from ..servers.remains import wait_until
+from ..servers.subjects import CORES, node, python
 
 _ROUNDS: Final = 3
 _SIZE: Final = 64
@@ -128,7 +128,7 @@ def _flows(cache: Path) -> Iterator[tuple[str, _Flow]]:
 @contextmanager
 def _two_nodes(cache: Path) -> Generator[tuple[Server, Server]]:
     with (
-        RedisServer(durable=False) as redis,
+        redis_server() as redis,
         Server(node(redis.port, 0), cache) as sender,
         Server(node(redis.port, 1), cache, core=CORES[-1]) as receiver,
     ):
@@ -137,8 +137,8 @@ def _two_nodes(cache: Path) -> Generator[tuple[Server, Server]]:
 
 def _plain(cache: Path, way: str, *options: int) -> _Flow:
     """Let events go from one process to another by coredis alone."""
-    with RedisServer(durable=False) as redis:
-        program = "benchmarks.plain_redis"
+    with redis_server() as redis:
+        program = "benchmarks.redis.plain"
         read, write = (
             [str(part) for part in (python(cache), "-m", program, verb, redis.port, way, *options)]
             for verb in ("read", "write")
@@ -192,18 +192,18 @@ class _Listener:
 
 def _check_return(cache: Path, history: int, *, distinct: bool) -> list[Finding]:
     """Let a crowd come back for what it has missed."""
-    with RedisServer(durable=False) as redis, Server(node(redis.port, 0, history), cache) as server:
+    with redis_server() as redis, Server(node(redis.port, 0, history), cache) as server:
         ids = _publish(redis, server)
-        before, began = redis.cpu(), time.monotonic()
+        before, began = cpu(redis), time.monotonic()
         crowd = [
             _Returning(server.port, ids, _RETURNING - 1 - distinct * number)
             for number in range(_RETURNING)
         ]
         turned_away = _read_all(crowd)
-        seconds, cpu = time.monotonic() - began, redis.cpu() - before
+        seconds, spent = time.monotonic() - began, cpu(redis) - before
     who = "each with an id of its own" if distinct else "with one id"
     what = f"{_RETURNING} come back for {_MISSED} events or more, {who}, history {history}"
-    costs = f"Redis {cpu:.2f} s of CPU, {turned_away} times turned away"
+    costs = f"Redis {spent:.2f} s of CPU, {turned_away} times turned away"
     wrong = sum(not client.is_whole for client in crowd)
     return [
         Finding(f"{what}: {costs}; all have all after", seconds, _RETURN, "s"),

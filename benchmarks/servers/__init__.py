@@ -2,5 +2,5 @@
 
 GET /events is the stream. A line ``publish COUNT SIZE`` on standard input makes the server
 broadcast that many events, back to back (nginx alone is told by POST). The payloads are those of
-`benchmarks.payload`, whatever the language.
+`benchmarks.load.payload`, whatever the language.
 """

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ..payload import Payloads
+from ..load.payload import Payloads
 
 
 class Queues:

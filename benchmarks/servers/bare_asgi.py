@@ -16,7 +16,7 @@ import trio
 
 from trio_sse import ServerSentEvent
 
-from ..payload import Payloads
+from ..load.payload import Payloads
 from .stock import loopback, serve
 from .trio_control import obey
 

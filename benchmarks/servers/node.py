@@ -2,11 +2,11 @@
 
     python -m benchmarks.servers.node PORT REDIS PUBLISHER HISTORY TIMEOUT
 
-REDIS is the port of the Redis server, TIMEOUT the relay's. SIGTERM shuts it down. ``seal SIZE
-SIZE ...`` publishes an event of `benchmarks.sealed` for each size, numbered as the PUBLISHER's: a
-tenth by `RedisRelay.publish`, which waits, the others by `broadcast`, again if the outbox is full.
-``publish COUNT SIZE`` and ``pace PAUSE COUNT SIZE`` publish stamped ones, as fast as the outbox
-takes them, or one each so many milliseconds.
+REDIS is the port of the Redis server, TIMEOUT the relay's. SIGTERM shuts it down. ``seal SIZE SIZE
+...`` publishes an event of `benchmarks.clients.sealed` for each size, numbered as the PUBLISHER's:
+a tenth by `RedisRelay.publish`, which waits, the others by `broadcast`, again if the outbox is
+full. ``publish COUNT SIZE`` and ``pace PAUSE COUNT SIZE`` publish stamped ones, as fast as the
+outbox takes them, or one each so many milliseconds.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 from trio_sse.redis import RedisRelay
 
-from ..payload import Payloads
-from ..sealed import seal
-from ..sequence import number_of
+from ..clients.sealed import seal
+from ..clients.sequence import number_of
+from ..load.payload import Payloads
 from .stock import loopback
 from .trio_control import Orders, obey_until_sigterm, report
 

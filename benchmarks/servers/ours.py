@@ -14,17 +14,15 @@ from collections.abc import MutableMapping
 from functools import partial
 from typing import Any
 
-import attrs
 import trio
 from quart_trio import QuartTrio
 
 from trio_sse import Broadcaster, sse_app, sse_route
 from trio_sse.hypercorn import serve
 
-from ..payload import Payloads
 from . import stock
 from .stock import App, loopback
-from .trio_control import Lateness, obey, report, trim
+from .trio_control import Control, obey
 
 
 def _without_direct(app: App) -> App:
@@ -51,42 +49,13 @@ def application(way: str, broadcaster: Broadcaster) -> App:
     return _without_direct(app) if way == "portable" else app
 
 
-class _Control:
-    """What the run may ask of this server."""
-
-    def __init__(self, broadcaster: Broadcaster, nursery: trio.Nursery) -> None:
-        self._broadcaster = broadcaster
-        self._nursery = nursery
-        self._payloads = Payloads()
-        self._lateness = Lateness()
-
-    def publish(self, count: int, size: int) -> None:
-        for _ in range(count):
-            self._broadcaster.broadcast("message", self._payloads.next(size))
-
-    def watch(self) -> None:
-        self._nursery.start_soon(self._lateness.watch)
-
-    def report(self) -> None:
-        statistics = attrs.asdict(self._broadcaster.statistics())
-        report({**statistics, "lateness": self._lateness.take()})
-
-
 async def _run(way: str, port: int, write_timeout: float) -> None:
     broadcaster = Broadcaster()
     broadcaster.register_event("message")
     server = stock.serve if way == "stock" else partial(serve, write_timeout=write_timeout)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server, application(way, broadcaster), loopback(port))
-        control = _Control(broadcaster, nursery)
-        await obey(
-            {
-                "publish": control.publish,
-                "watch": control.watch,
-                "report": control.report,
-                "trim": trim,
-            }
-        )
+        await obey(Control(broadcaster, nursery).orders)
         nursery.cancel_scope.cancel("standard input has ended")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import itertools
 import json
 import os
 import signal
@@ -11,7 +12,13 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final
 
+import attrs
 import trio
+
+from trio_sse import Broadcaster
+
+from ..clients.sealed import seal
+from ..load.payload import Payloads
 
 _NAP: Final = 0.001
 
@@ -60,6 +67,44 @@ class Lateness:
         """Return the worst lateness in milliseconds since the last call."""
         worst, self._worst = self._worst, 0.0
         return worst * 1000
+
+
+class Control:
+    """What any scenario may ask of a server with one broadcaster.
+
+    ``publish COUNT SIZE`` broadcasts stamped events, ``seal SIZE SIZE ...`` one of
+    `benchmarks.clients.sealed` for each size; ``watch`` has the loop's lateness measured from then
+    on, ``report`` tells it and the statistics; ``trim`` gives free memory back.
+    """
+
+    def __init__(self, broadcaster: Broadcaster, nursery: trio.Nursery) -> None:
+        self.broadcaster = broadcaster
+        self.nursery = nursery
+        self.payloads = Payloads()
+        self.orders: dict[str, Callable[..., None]] = {
+            "publish": self._publish,
+            "seal": self._seal,
+            "watch": self._watch,
+            "report": self._report,
+            "trim": trim,
+        }
+        self._numbers = itertools.count()
+        self._lateness = Lateness()
+
+    def _publish(self, count: int, size: int) -> None:
+        for _ in range(count):
+            self.broadcaster.broadcast("message", self.payloads.next(size))
+
+    def _seal(self, *sizes: int) -> None:
+        for size in sizes:
+            self.broadcaster.broadcast("message", seal(next(self._numbers), size))
+
+    def _watch(self) -> None:
+        self.nursery.start_soon(self._lateness.watch)
+
+    def _report(self) -> None:
+        statistics = attrs.asdict(self.broadcaster.statistics())
+        report({**statistics, "lateness": self._lateness.take()})
 
 
 def report(facts: Mapping[str, object]) -> None:

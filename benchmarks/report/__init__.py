@@ -1,0 +1,1 @@
+"""What was measured: figures, ratios and findings, the plot, and the machine."""
