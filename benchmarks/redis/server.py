@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.redis_servers import PERSISTENT, RedisServer, redis_server
+from tests.support.redis_server import PERSISTENT, RedisServer, redis_server
 
 __all__ = ["PERSISTENT", "RedisServer", "cpu", "redis_server"]
 
