@@ -90,7 +90,7 @@ class SSEApp:
         if isinstance(opened, Answer):
             await send_answer(send, self._headers, opened)
             return
-        timer = HeartbeatTimer(self._hub.heartbeat_interval)
+        timer = HeartbeatTimer(self._hub.options.heartbeat_interval)
         timer.expires_at = trio.current_time() + expiry(self._options.max_age)
         with ActiveStream(opened, request.streams) as stream:
             delivery = Delivery(stream, send, request.bypass, timer)

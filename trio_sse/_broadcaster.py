@@ -15,7 +15,7 @@ import trio
 
 from ._core.event_types import EventTypes, RegisteredEvent
 from ._core.hub import BroadcasterStatistics, Hub
-from ._core.options import Snapshot, StreamOptions, check_interval, check_topics
+from ._core.options import HubOptions, Snapshot, StreamOptions
 from ._core.relay import Relay
 from ._core.subscription import Subscription
 
@@ -77,15 +77,14 @@ class Broadcaster(trio.abc.AsyncResource):
         dumps: Callable[[object], bytes | str] = msgspec.json.encode,
         relay: Relay | None = None,
     ) -> None:
-        self._hub = Hub(
+        options = HubOptions(
             buffer_size=buffer_size,
-            heartbeat_interval=check_interval(heartbeat_interval),
+            heartbeat_interval=heartbeat_interval,
             history_size=history_size,
             max_clients=max_clients,
             reconnection_time=reconnection_time,
-            event_types=EventTypes(strict=strict, dumps=dumps),
-            relay=relay,
         )
+        self._hub = Hub(options, EventTypes(strict=strict, dumps=dumps), relay)
 
     @property
     def event_types(self) -> frozenset[str]:
@@ -100,7 +99,7 @@ class Broadcaster(trio.abc.AsyncResource):
     @property
     def heartbeat_interval(self) -> float:
         """Seconds of silence after which a client gets a comment; `math.inf` for never."""
-        return self._hub.heartbeat_interval
+        return self._hub.options.heartbeat_interval
 
     @property
     def closed(self) -> bool:
@@ -198,7 +197,7 @@ class Broadcaster(trio.abc.AsyncResource):
             RuntimeError: If not called from a Trio task, or while there are clients of another run.
             TypeError: If `topics` is not a collection of `str`.
         """
-        return self._hub.subscribe(last_event_id, check_topics(topics), key)
+        return self._hub.subscribe(last_event_id, StreamOptions(topics=topics, key=key))
 
     async def stream(
         self,

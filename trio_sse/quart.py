@@ -54,7 +54,7 @@ def stream_response(
     """Return the answer to a request: what is broadcast, unless negotiation says otherwise."""
     hub, asked = hub_of(broadcaster), _read(request)
     answer = judge_for(hub, options, asked)
-    timer = HeartbeatTimer(hub.heartbeat_interval)
+    timer = HeartbeatTimer(hub.options.heartbeat_interval)
     timer.expires_at = trio.current_time() + expiry(options.max_age)
     return _respond(answer, asked, timer, partial(_open, hub, options, asked))
 

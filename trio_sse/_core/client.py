@@ -7,7 +7,7 @@ moves what is queued past the client's own task, a `Response` is what a browser 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol, final
 
 import attrs
@@ -15,6 +15,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .event import ServerSentEvent
+from .options import StreamOptions
 
 if TYPE_CHECKING:
     from .registry import Registry
@@ -74,10 +75,8 @@ class Client:
     Args:
         registry: Where it is to be registered.
         buffer_size: How many events may wait in its channel.
-        topics: What it gets, besides the events without a topic.
-        key: Whose it is, for limits and to be disconnected by.
+        options: What it was opened with.
         behind: How many events of others follow the last one that it knows or will be told.
-        ends_on_gap: Whether it must come back if events were lost.
     """
 
     __slots__ = (
@@ -90,13 +89,11 @@ class Client:
         "_told",
         "buffer_size",
         "ended",
-        "ends_on_gap",
         "final",
-        "key",
+        "options",
         "pruned",
         "registry",
         "response",
-        "topics",
         "waker",
     )
 
@@ -104,18 +101,13 @@ class Client:
         self,
         registry: Registry,
         buffer_size: int,
-        *,
-        topics: frozenset[str] = frozenset(),
-        key: Hashable = None,
+        options: StreamOptions,
         behind: int = 0,
-        ends_on_gap: bool = False,
     ) -> None:
         self._send, self._channel = trio.open_memory_channel[ServerSentEvent](buffer_size)
         self.registry = registry
         self.buffer_size = buffer_size
-        self.topics = topics
-        self.key = key
-        self.ends_on_gap = ends_on_gap
+        self.options = options
         #: What goes before all that is in the channel, however much it is; the first is last.
         self._backlog: list[ServerSentEvent] = []
         #: How many events were ever put in here, and taken.
@@ -131,6 +123,16 @@ class Client:
         self.waker: Waker | None = None
         #: Set while a response carries its events.
         self.response: Response | None = None
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """See `Recipient.topics`."""
+        return self.options.topics
+
+    @property
+    def ends_on_gap(self) -> bool:
+        """Whether it must come back if events were lost: it began with a snapshot."""
+        return self.options.snapshot is not None
 
     # What its hub does.
 

@@ -15,6 +15,7 @@ import trio
 
 from .client import Client
 from .event import ServerSentEvent
+from .options import StreamOptions
 from .registry import Registry
 
 Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
@@ -28,7 +29,7 @@ _AHEAD: Final = 1
 async def open_feed(source: Source) -> AsyncGenerator[Client]:
     """Let a source feed a client, until one of them ends."""
     registry = Registry()
-    client = Client(registry, _AHEAD)
+    client = Client(registry, _AHEAD, StreamOptions())
     registry.add(client)
     try:
         async with source as events, trio.open_nursery() as nursery:

@@ -23,8 +23,7 @@ from .client import Client, Opened
 from .event import ServerSentEvent
 from .event_types import RESET_EVENT, EventTypes
 from .history import History, LocalHistory
-from .jitter import TimeRange
-from .options import StreamOptions, check_count, check_limit, check_range, check_topic
+from .options import HubOptions, StreamOptions, check_topic
 from .preamble import Preamble, Replay
 from .registry import Registry
 from .relay import Relay, Replayed
@@ -58,33 +57,15 @@ class BroadcasterStatistics:
 class Hub:
     """What a broadcaster does; see there for the arguments."""
 
-    def __init__(
-        self,
-        *,
-        buffer_size: int,
-        heartbeat_interval: float,
-        history_size: int,
-        max_clients: float,
-        reconnection_time: TimeRange | None,
-        event_types: EventTypes,
-        relay: Relay | None,
-    ) -> None:
-        check_count("buffer_size", buffer_size, at_least=1)
-        check_count("history_size", history_size, at_least=0)
-        check_limit("max_clients", max_clients)
-        if reconnection_time is not None:
-            check_range("reconnection_time", reconnection_time)
-        self.buffer_size = buffer_size
-        self.heartbeat_interval = heartbeat_interval
+    def __init__(self, options: HubOptions, event_types: EventTypes, relay: Relay | None) -> None:
+        self.options = options
         self.event_types = event_types
         self.registry = Registry()
         self.closed = False
-        self._max_clients = max_clients
-        self.reconnection_time = reconnection_time
         self._clients_pruned = 0
         self._relay = relay
-        self._history = self._new_history(history_size)
-        self._preamble = Preamble(self._history, event_types, reconnection_time)
+        self._history = self._new_history(options.history_size)
+        self._preamble = Preamble(self._history, event_types, options.reconnection_time)
 
     # Events in.
 
@@ -99,6 +80,11 @@ class Hub:
         else:
             self.registry.check_run()
             self.registry.changes.run(self._record_and_send, message, topic)
+
+    @property
+    def buffer_size(self) -> int:
+        """See `Node.buffer_size`."""
+        return self.options.buffer_size
 
     def serialise(self, event: str, data: object) -> str:
         """See `Node.serialise`."""
@@ -129,7 +115,7 @@ class Hub:
         key = options.key
         return not (
             self.closed
-            or len(self.registry) >= self._max_clients
+            or len(self.registry) >= self.options.max_clients
             or (key is not None and self.registry.count(key) >= options.key_limit)
         )
 
@@ -158,14 +144,7 @@ class Hub:
         self.registry.check_run()
         with self.registry.changes:
             replay = self._preamble.look_up(replayed.last_event_id, options.topics)
-            client = Client(
-                self.registry,
-                self.buffer_size,
-                topics=options.topics,
-                key=options.key,
-                behind=replay.behind,
-                ends_on_gap=options.snapshot is not None,
-            )
+            client = Client(self.registry, self.buffer_size, options, replay.behind)
             self.registry.add(client)
             self.registry.responses.add(client)
             state = self._take_snapshot(client, replay, options)
@@ -173,13 +152,11 @@ class Hub:
         epilogue = b"".join(self._preamble.reconnection())
         return Opened(client, [*before, *state, *replay.position][::-1], epilogue)
 
-    def subscribe(
-        self, last_event_id: str | None, topics: frozenset[str], key: Hashable
-    ) -> Subscription:
+    def subscribe(self, last_event_id: str | None, options: StreamOptions) -> Subscription:
         """See `Broadcaster.subscribe`."""
         self.check_open()
         self.registry.check_run()
-        client = Client(self.registry, self.buffer_size, topics=topics, key=key)
+        client = Client(self.registry, self.buffer_size, options)
         self.registry.changes.run(self._admit, client, last_event_id)
         return Subscription(client)
 

@@ -12,6 +12,8 @@ from typing import Any, cast, final
 
 import attrs
 
+from .jitter import TimeRange
+
 #: What a stream may begin with, besides what its client has missed: event types and their data.
 Snapshot = Callable[[], Iterable[tuple[str, object]]]
 
@@ -61,19 +63,38 @@ def check_interval(heartbeat_interval: float | None) -> float:
     return seconds
 
 
-def check_range(name: str, value: tuple[float, float]) -> None:
+def check_range(name: str, value: TimeRange) -> None:
     """Refuse what is not a range of times that a browser can wait for."""
     low, high = value
     if not 0 <= low <= high < 2**31:
         raise ValueError(f"{name} must be (low, high) seconds with 0 <= low <= high, got {value!r}")
 
 
-def _limit(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    check_limit(attribute.name, value)
+def _checked(check: Callable[..., None], **limits: int) -> Callable[[Any, Any, Any], None]:
+    """Return a validator of a field."""
+
+    def validate(_: object, attribute: attrs.Attribute[Any], value: Any) -> None:
+        check(attribute.name, value, **limits)
+
+    return validate
 
 
-def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
-    check_seconds(attribute.name, value)
+@final
+@attrs.frozen(kw_only=True)
+class HubOptions:
+    """What a broadcaster is asked for; see there.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    buffer_size: int = attrs.field(validator=_checked(check_count, at_least=1))
+    heartbeat_interval: float = attrs.field(converter=check_interval)
+    history_size: int = attrs.field(validator=_checked(check_count, at_least=0))
+    max_clients: float = attrs.field(validator=_checked(check_limit))
+    reconnection_time: TimeRange | None = attrs.field(
+        validator=attrs.validators.optional(_checked(check_range))
+    )
 
 
 @final
@@ -95,8 +116,8 @@ class StreamOptions:
     key: Hashable = None
     """Whose stream it is, to be limited and disconnected by; `None` for nobody's."""
 
-    key_limit: float = attrs.field(default=math.inf, validator=_limit)
+    key_limit: float = attrs.field(default=math.inf, validator=_checked(check_limit))
     """How many streams of the key there may be at a time."""
 
-    max_age: float = attrs.field(default=math.inf, validator=_seconds)
+    max_age: float = attrs.field(default=math.inf, validator=_checked(check_seconds))
     """Seconds after which the stream ends, between two events; each after 80 to 100 % of it."""

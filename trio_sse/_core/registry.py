@@ -83,8 +83,8 @@ class Registry:
         """Let a client have all that comes from now on."""
         if not self._clients:
             self.changes.run_guard = RunGuard()
-        if client.key is not None:
-            self._keys.add(client.key, client)
+        if client.options.key is not None:
+            self._keys.add(client.options.key, client)
         self._clients[client] = None
         self.enlist(client)
 
@@ -92,7 +92,7 @@ class Registry:
         """Let a client have no more; it may be out already."""
         self._clients.pop(client, None)
         self.dismiss(client)
-        self._keys.discard(client.key, client)
+        self._keys.discard(client.options.key, client)
         if not self._clients:
             self.changes.run_guard = None
 

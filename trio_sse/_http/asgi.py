@@ -90,14 +90,14 @@ async def open_stream(hub: Hub, options: StreamOptions, request: Request) -> Ope
     replayed = await hub.replay(request.last_event_id, options.topics)
     # Others may have come, or all may have been closed, while a relay looked up what was missed.
     if replayed is None or request.streams.closing or not hub.admits(options):
-        return judge(request, admitted=False, reconnection_time=hub.reconnection_time)
+        return judge(request, admitted=False, reconnection_time=hub.options.reconnection_time)
     return hub.open(options, replayed)
 
 
 def judge_for(hub: Hub, options: StreamOptions, request: Request) -> Answer:
     """Choose the answer to a request for a stream of a hub."""
     admitted = hub.admits(options)
-    return judge(request, admitted=admitted, reconnection_time=hub.reconnection_time)
+    return judge(request, admitted=admitted, reconnection_time=hub.options.reconnection_time)
 
 
 async def send_answer(send: Send, headers: ResponseHeaders, answer: Answer) -> None:
