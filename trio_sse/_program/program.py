@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 
 _STDIN: Final = 0
 
+#: What ends the program.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
 _PAGES: Final = Path(__file__).with_name("pages")
 
 #: Seconds: everything is over within one second of a signal, what is forced included.
@@ -165,10 +168,23 @@ async def _start(relay: RedisRelay, nursery: trio.Nursery) -> None:
 
 
 async def _cancel_on_signal(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
         task_status.started(scope := trio.CancelScope())
-        async for number in signals:  # A second one would kill the program, were it left unread.
-            scope.cancel(signal.Signals(number).name)
+        try:
+            async for number in signals:
+                scope.cancel(signal.Signals(number).name)
+        finally:
+            # One more changes nothing: what is left unread here would be told to the program again.
+            _ignore_signals()
+            with trio.move_on_after(0, shield=True):
+                async for _ in signals:
+                    pass
+    _ignore_signals()
+
+
+def _ignore_signals() -> None:
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _site(program: _Program) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
