@@ -9,7 +9,7 @@ from trio.testing import MockClock
 
 from trio_sse import Broadcaster, sse_app
 
-from .support.doors import DOORS, Door, starlette_door
+from .support.apps import APPS, AppOf, starlette_app
 from .support.redis_server import RedisServer, redis_server
 from .support.thorough import THOROUGH
 from .support.ways import WAYS, Way
@@ -29,17 +29,17 @@ def broadcaster() -> Broadcaster:
     return Broadcaster(strict=False)
 
 
-@pytest.fixture(params=list(DOORS.values()), ids=list(DOORS))
-def door(request: pytest.FixtureRequest) -> Door:
+@pytest.fixture(params=list(APPS.values()), ids=list(APPS))
+def app_of(request: pytest.FixtureRequest) -> AppOf:
     """Each way in which an app may serve the same broadcaster; all must behave alike."""
-    chosen: Door = request.param
+    chosen: AppOf = request.param
     return chosen
 
 
-@pytest.fixture(params=[sse_app, starlette_door], ids=["sse_app", "starlette"])
-def asgi_door(request: pytest.FixtureRequest) -> Door:
+@pytest.fixture(params=[sse_app, starlette_app], ids=["sse_app", "starlette"])
+def asgi_app_of(request: pytest.FixtureRequest) -> AppOf:
     """The ways in which nothing stands between us and ASGI's `send`."""
-    chosen: Door = request.param
+    chosen: AppOf = request.param
     return chosen
 
 

@@ -21,7 +21,7 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
-from .support.doors import starlette_door
+from .support.apps import starlette_app
 from .support.thorough import THOROUGH
 
 Way = Callable[[Broadcaster], App]
@@ -58,7 +58,7 @@ def starlette_mount(middleware: list[Middleware], broadcaster: Broadcaster) -> A
 
 
 def starlette_endpoint(middleware: list[Middleware], broadcaster: Broadcaster) -> App:
-    return starlette_door(broadcaster, middleware)
+    return starlette_app(broadcaster, middleware)
 
 
 def other_framework(module: str, way: str, broadcaster: Broadcaster) -> App:

@@ -21,8 +21,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from .model.doors import DOORS
 from .model.life import END, Page
+from .model.ways import WAYS
 from .model.world import Step, World
 from .support.thorough import THOROUGH
 
@@ -71,7 +71,7 @@ class Broadcast:
 
 
 @attrs.frozen
-class Way:
+class Request:
     """How a client asks, and how long its stream may last."""
 
     in_query: bool = False
@@ -80,7 +80,13 @@ class Way:
     max_age: float = math.inf
 
 
-WAYS: Final = (Way(), Way(stalled=True), Way(in_query=True), Way(decoy=b"0-0"), Way(max_age=20))
+REQUESTS: Final = (
+    Request(),
+    Request(stalled=True),
+    Request(in_query=True),
+    Request(decoy=b"0-0"),
+    Request(max_age=20),
+)
 
 
 @attrs.frozen
@@ -89,11 +95,11 @@ class Come:
 
     reader: int
     rested: bool
-    door: tuple[str, ...]
+    way: tuple[str, ...]
     cut: int
     missing: Broadcast
     lie: str | bytes | None
-    way: Way
+    request: Request
 
     async def happen(self, world: World) -> None:
         if self.rested:
@@ -102,13 +108,13 @@ class Come:
         await self.missing.happen(world)
         world.come(
             self.reader,
-            self.door,
+            self.way,
             lie=self.lie,
-            decoy=self.way.decoy,
-            in_query=self.way.in_query,
-            max_age=self.way.max_age,
+            decoy=self.request.decoy,
+            in_query=self.request.in_query,
+            max_age=self.request.max_age,
         )
-        if self.way.stalled:
+        if self.request.stalled:
             world.stall(self.reader)
 
 
@@ -210,7 +216,7 @@ pages = st.builds(
     Page,
     topics=st.sampled_from(["", "a", "a", "b", "ab", "abc"]).map(frozenset),
     snapshot=st.booleans(),
-    door=st.sampled_from(DOORS),
+    way=st.sampled_from(WAYS),
 )
 topics = st.sampled_from(
     [(None,), (None,), ("a",), ("b",), ("a", "b"), ("a", "c"), ("b", None, "c"), ("c", "a", "b")]
@@ -228,11 +234,11 @@ steps: st.SearchStrategy[Step] = weighed(
             Come,
             reader=readers,
             rested=st.sampled_from([True, True, True, False]),
-            door=st.sampled_from(DOORS),
+            way=st.sampled_from(WAYS),
             cut=cuts,
             missing=some,
             lie=weighed((7, st.none()), (1, lies)),
-            way=st.sampled_from(WAYS),
+            request=st.sampled_from(REQUESTS),
         ),
     ),
     (1, st.builds(Leave, readers, cuts)),

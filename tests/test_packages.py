@@ -1,4 +1,4 @@
-"""The walls of the house: which package may import which, and how large a room may be."""
+"""Which package may import which, and how large a module may be."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_what_does_no_io_knows_no_trio(name: str) -> None:
     assert libraries <= {"__future__", "attrs", *sys.stdlib_module_names}
 
 
-def test_the_house_can_be_seen_from_its_file_list() -> None:
+def test_the_packages_can_be_seen_from_their_file_list() -> None:
     assert len([path for path in ROOT.iterdir() if path.name != "__pycache__"]) <= 16
     assert max(len(of_package(package)) for package in PACKAGES) <= 17
 

@@ -19,7 +19,7 @@ from trio_sse.quart import producer_response
 from trio_sse.testing import EventStream, open_event_stream
 
 from .support.asgi import App, Message, Receive, Send, with_scope
-from .support.fake_door import FakeDoor, behind, direct
+from .support.fake_bypass import FakeBypass, behind, direct
 
 Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
 
@@ -43,8 +43,8 @@ def quart_route(source: Source, heartbeat_interval: float | None = 15.0) -> App:
 
 @pytest.fixture(params=[asgi, quart_route])
 def way(request: pytest.FixtureRequest) -> Callable[..., App]:
-    door: Callable[..., App] = request.param
-    return door
+    chosen: Callable[..., App] = request.param
+    return chosen
 
 
 class Job:
@@ -191,25 +191,25 @@ async def test_on_the_direct_way_all_arrives_and_nothing_is_far_ahead(
     way: Callable[..., App], nursery: trio.Nursery
 ) -> None:
     job = Job()
-    door = FakeDoor(Writer())
-    nursery.start_soon(door.writer.run)
-    stream = await open_event_stream(nursery, behind(door, way(job.run())))
+    held = FakeBypass(Writer())
+    nursery.start_soon(held.writer.run)
+    stream = await open_event_stream(nursery, behind(held, way(job.run())))
     while job.made < COUNT:
-        door.fill()
+        held.fill()
         await wait_all_tasks_blocked()
-        assert job.made < door.received.count(b"\n\n") + 10
-        door.room.set()
+        assert job.made < held.received.count(b"\n\n") + 10
+        held.room.set()
         await trio.lowlevel.checkpoint()
     await wait_all_tasks_blocked()
-    assert stream.raw_bytes + door.received in (wire(COUNT), b"\n" + wire(COUNT))
+    assert stream.raw_bytes + held.received in (wire(COUNT), b"\n" + wire(COUNT))
     assert (stream.complete, job.left) == (True, True)
     nursery.cancel_scope.cancel()
 
 
 async def test_a_connection_that_breaks_ends_the_producer(way: Callable[..., App]) -> None:
     job = Job(3)
-    async with direct(way(job.run())) as (door, _):
-        door.broken = True
+    async with direct(way(job.run())) as (held, _):
+        held.broken = True
         job.go_on.set()
         await wait_all_tasks_blocked()
         assert job.left

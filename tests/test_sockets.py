@@ -18,8 +18,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
+from .support.apps import AppOf, quart_app, starlette_app
 from .support.clients import Client, Response
-from .support.doors import Door, quart_door, starlette_door
 from .support.hostile import REQUEST
 from .support.remains import remains
 from .support.server import Server, serving
@@ -47,8 +47,8 @@ VISITS: Final = 1000 if THOROUGH else 240
 
 
 @asynccontextmanager
-async def serving_every_door(broadcaster: Broadcaster) -> AsyncGenerator[list[Server]]:
-    whole, quart, route = (d(broadcaster) for d in (sse_app, quart_door, starlette_door))
+async def serving_every_app(broadcaster: Broadcaster) -> AsyncGenerator[list[Server]]:
+    whole, quart, route = (app_of(broadcaster) for app_of in (sse_app, quart_app, starlette_app))
     async with serving(whole) as a, serving(quart) as b, serving(route) as c:
         yield [a, b, c]
 
@@ -71,11 +71,11 @@ WAYS_TO_LEAVE: Final[dict[str, tuple[Connect, Leave]]] = {
 }
 
 
-async def test_50_clients_of_every_door_and_protocol_get_each_of_1000_events_once_and_in_order(
+async def test_50_clients_of_every_app_and_protocol_get_each_of_1000_events_once_and_in_order(
     broadcaster: Broadcaster,
 ) -> None:
     received: list[list[str]] = [[] for _ in range(50)]
-    async with serving_every_door(broadcaster) as servers, trio.open_nursery() as nursery:
+    async with serving_every_app(broadcaster) as servers, trio.open_nursery() as nursery:
         shared = [await server.http2() for server in servers]
         for number, into in enumerate(received):
             client = shared[number % 3] if number % 2 else await servers[number % 3].http1()
@@ -91,10 +91,10 @@ async def test_50_clients_of_every_door_and_protocol_get_each_of_1000_events_onc
 
 @pytest.mark.parametrize("leave_by", WAYS_TO_LEAVE)
 async def test_a_client_that_leaves_is_noticed_and_the_others_read_on(
-    door: Door, broadcaster: Broadcaster, leave_by: str
+    app_of: AppOf, broadcaster: Broadcaster, leave_by: str
 ) -> None:
     connect, leave = WAYS_TO_LEAVE[leave_by]
-    async with serving(door(broadcaster)) as server:
+    async with serving(app_of(broadcaster)) as server:
         client = await connect(server)
         leaving = await client.request()
         # A stream that is reset leaves the others of its connection alone.
@@ -119,7 +119,7 @@ async def test_clients_that_come_and_go_leave_no_task_no_descriptor_and_no_clien
             await leave(client, response)
             await client.stream.aclose()
 
-    async with serving_every_door(broadcaster) as servers:
+    async with serving_every_app(broadcaster) as servers:
         await wait_all_tasks_blocked()
         before = remains(broadcaster)
         async with trio.open_nursery() as nursery:
@@ -129,12 +129,12 @@ async def test_clients_that_come_and_go_leave_no_task_no_descriptor_and_no_clien
 
 
 async def test_a_stalled_client_is_pruned_and_gets_its_backlog_while_the_others_miss_nothing(
-    door: Door,
+    app_of: AppOf,
 ) -> None:
     broadcaster = Broadcaster(buffer_size=8, strict=False)
     received: list[list[str]] = [[], [], []]
     sent: list[str] = []
-    async with serving(door(broadcaster)) as server, trio.open_nursery() as nursery:
+    async with serving(app_of(broadcaster)) as server, trio.open_nursery() as nursery:
         stalled = await (await server.http1(receive_buffer=4096)).request()
         others: list[Client] = [await server.http1(), await server.http1(), await server.http2()]
         for client, into in zip(others, received, strict=True):
@@ -152,9 +152,9 @@ async def test_a_stalled_client_is_pruned_and_gets_its_backlog_while_the_others_
 
 @BOTH_PROTOCOLS
 async def test_a_head_request_is_answered_at_once_and_the_connection_serves_on(
-    door: Door, broadcaster: Broadcaster, connect: Connect
+    app_of: AppOf, broadcaster: Broadcaster, connect: Connect
 ) -> None:
-    async with serving(door(broadcaster)) as server:
+    async with serving(app_of(broadcaster)) as server:
         client = await connect(server)
         head = await client.request("HEAD")
         assert (head.status, await head.rest()) == (200, [])
@@ -172,9 +172,9 @@ async def test_other_methods_are_refused(broadcaster: Broadcaster, connect: Conn
 
 
 async def test_the_body_of_a_get_request_is_drained_and_the_client_leaving_is_noticed(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with serving(door(broadcaster)) as server:
+    async with serving(app_of(broadcaster)) as server:
         client = await server.http1()
         response = await client.request(body=b"x" * 2_000_000)
         await until(lambda: broadcaster.client_count == 1)
@@ -185,9 +185,9 @@ async def test_the_body_of_a_get_request_is_drained_and_the_client_leaving_is_no
 
 
 async def test_a_pipelined_request_is_answered_when_the_stream_before_it_has_ended(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with serving(door(broadcaster)) as server:
+    async with serving(app_of(broadcaster)) as server:
         client = await server.http1()
         await client.stream.send_all(REQUEST + REQUEST)
         first = await client.request(sent=True)
@@ -200,9 +200,9 @@ async def test_a_pipelined_request_is_answered_when_the_stream_before_it_has_end
         assert second.body.startswith(b"retry: ")
 
 
-async def test_a_client_that_pipelined_and_left_is_noticed_by_the_heartbeat(door: Door) -> None:
+async def test_a_client_that_pipelined_and_left_is_noticed_by_the_heartbeat(app_of: AppOf) -> None:
     broadcaster = Broadcaster(heartbeat_interval=0.02)
-    async with serving(door(broadcaster)) as server:
+    async with serving(app_of(broadcaster)) as server:
         client = await server.http1()
         await client.stream.send_all(REQUEST + REQUEST)
         await client.request(sent=True)
@@ -212,13 +212,13 @@ async def test_a_client_that_pipelined_and_left_is_noticed_by_the_heartbeat(door
 
 
 async def test_a_shutdown_that_closes_the_broadcaster_first_ends_every_stream_cleanly(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
     close = broadcaster.aclose
-    async with serving(door(broadcaster), before_shutdown=close, graceful_timeout=3600) as server:
+    async with serving(app_of(broadcaster), before_shutdown=close, graceful_timeout=3600) as server:
         clients: list[Client] = [await server.http1(), await server.http1()]
         # Quart sends its last chunk after aclose() has returned: too late for hypercorn's HTTP/2.
-        clients += [] if door is quart_door else [await server.http2()] * 3
+        clients += [] if app_of is quart_app else [await server.http2()] * 3
         responses = [await client.request() for client in clients]
         await until(lambda: broadcaster.client_count == len(clients))
         broadcaster.broadcast("tick", "the last")
@@ -228,12 +228,12 @@ async def test_a_shutdown_that_closes_the_broadcaster_first_ends_every_stream_cl
 
 
 async def test_a_stream_that_a_shutdown_cancels_still_gets_its_last_chunk_but_not_in_quart(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with serving(door(broadcaster), graceful_timeout=0.1) as server:
+    async with serving(app_of(broadcaster), graceful_timeout=0.1) as server:
         response = await (await server.http1()).request()
         server.shutdown.set()
-        with pytest.raises(trio.BrokenResourceError) if door is quart_door else nullcontext():
+        with pytest.raises(trio.BrokenResourceError) if app_of is quart_app else nullcontext():
             assert await response.rest() == []
 
 

@@ -14,7 +14,7 @@ from trio_sse._core.options import StreamOptions
 from trio_sse._core.relay import Replayed
 from trio_sse.testing import open_event_stream
 
-from ..support.doors import Door
+from ..support.apps import AppOf
 from ..support.streams import stalled_amid_an_event
 
 
@@ -53,10 +53,10 @@ async def test_leaving_the_block_closes_the_broadcaster(nursery: trio.Nursery) -
     assert stream.complete
 
 
-async def test_aclose_waits_for_the_last_response(door: Door, autojump_clock: MockClock) -> None:
+async def test_aclose_waits_for_the_last_response(app_of: AppOf, autojump_clock: MockClock) -> None:
     broadcaster = Broadcaster(2, strict=False)
     async with trio.open_nursery() as nursery:
-        streams = [await open_event_stream(nursery, door(broadcaster)) for _ in range(3)]
+        streams = [await open_event_stream(nursery, app_of(broadcaster)) for _ in range(3)]
         for seconds, stream in enumerate(streams):
             stream.stall()
             nursery.start_soon(resume_after, seconds, stream.resume)
@@ -96,11 +96,11 @@ async def test_aclose_does_not_wait_for_subscriptions_of_the_program() -> None:
 
 
 async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_ones(
-    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
+    asgi_app_of: AppOf, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stalled = await stalled_amid_an_event(nursery, broadcaster, asgi_door(broadcaster))
-        idle = await open_event_stream(nursery, asgi_door(broadcaster))
+        stalled = await stalled_amid_an_event(nursery, broadcaster, asgi_app_of(broadcaster))
+        idle = await open_event_stream(nursery, asgi_app_of(broadcaster))
         await wait_all_tasks_blocked()
         with trio.move_on_after(0):
             await broadcaster.aclose()
@@ -112,11 +112,11 @@ async def test_a_cancelled_aclose_ends_idle_streams_cleanly_and_cuts_stalled_one
         await stalled.receive()
 
 
-async def test_a_cancelled_aclose_waits_half_a_second_for_last_words_that_block(
-    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
+async def test_a_cancelled_aclose_waits_half_a_second_for_an_epilogue_that_blocks(
+    asgi_app_of: AppOf, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, asgi_door(broadcaster))
+        stream = await open_event_stream(nursery, asgi_app_of(broadcaster))
         stream.stall()
         with trio.move_on_after(3):
             await broadcaster.aclose()

@@ -16,13 +16,13 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
 from ..support.streams import come_back
-from ..support.ways import quart_app
+from ..support.ways import stream_app
 
 RETRY = re.compile(rb"retry: (\d+)\n\n")
 
 
-@pytest.fixture(params=[sse_app, quart_app], ids=["sse_app", "stream"])
-def door(request: pytest.FixtureRequest) -> partial[App]:
+@pytest.fixture(params=[sse_app, stream_app], ids=["sse_app", "stream"])
+def app_of(request: pytest.FixtureRequest) -> partial[App]:
     """Both ways to give a stream its options."""
     return partial(request.param)
 
@@ -44,10 +44,10 @@ async def is_turned_away(nursery: trio.Nursery, app: App) -> bool:
 
 
 async def test_each_client_gets_a_reconnection_time_of_its_own_first_and_last(
-    nursery: trio.Nursery, door: partial[App]
+    nursery: trio.Nursery, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(history_size=0, reconnection_time=(1, 5))
-    streams = [await open_event_stream(nursery, door(broadcaster)) for _ in range(20)]
+    streams = [await open_event_stream(nursery, app_of(broadcaster)) for _ in range(20)]
     broadcaster.close()
     times: list[int] = []
     for stream in streams:
@@ -61,19 +61,19 @@ async def test_each_client_gets_a_reconnection_time_of_its_own_first_and_last(
 
 
 async def test_without_one_the_time_is_left_to_the_browser(
-    nursery: trio.Nursery, door: partial[App]
+    nursery: trio.Nursery, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster()
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     broadcaster.close()
     assert [event async for event in stream] == []
     assert b"retry" not in stream.raw_bytes
 
 
-async def test_the_time_comes_before_all_else(nursery: trio.Nursery, door: partial[App]) -> None:
+async def test_the_time_comes_before_all_else(nursery: trio.Nursery, app_of: partial[App]) -> None:
     broadcaster = Broadcaster(strict=False, reconnection_time=(2, 2))
     broadcaster.broadcast("tick", "a")
-    stream = await come_back(nursery, door(broadcaster), "?")
+    stream = await come_back(nursery, app_of(broadcaster), "?")
     blocks = stream.raw_bytes.split(b"\n\n")
     assert blocks[0] == b"retry: 2000"
     assert blocks[1].startswith(b"event: stream-reset\n")
@@ -81,7 +81,7 @@ async def test_the_time_comes_before_all_else(nursery: trio.Nursery, door: parti
 
 
 @pytest.mark.parametrize("forced", ["cancelled", "pruned"])
-async def test_last_words_are_said_whoever_ends_the_stream(
+async def test_the_epilogue_is_said_whoever_ends_the_stream(
     nursery: trio.Nursery, forced: str
 ) -> None:
     broadcaster = Broadcaster(1, strict=False, history_size=0, reconnection_time=(3, 3))
@@ -100,13 +100,13 @@ async def test_last_words_are_said_whoever_ends_the_stream(
 
 
 async def test_a_stream_of_age_ends_cleanly_between_80_and_100_percent_of_it(
-    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, door: partial[App]
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(strict=False)
     ages: list[float] = []
 
     async def read() -> None:
-        stream = await open_event_stream(nursery, door(broadcaster, max_age=100))
+        stream = await open_event_stream(nursery, app_of(broadcaster, max_age=100))
         begun = trio.current_time()
         assert [event.data async for event in stream] == ["a"]
         assert stream.complete
@@ -125,10 +125,10 @@ async def test_a_stream_of_age_ends_cleanly_between_80_and_100_percent_of_it(
 
 
 async def test_a_stream_of_age_ends_though_events_never_cease(
-    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, door: partial[App]
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(strict=False)
-    stream = await open_event_stream(nursery, door(broadcaster, max_age=10))
+    stream = await open_event_stream(nursery, app_of(broadcaster, max_age=10))
     for _ in range(200):
         await trio.sleep(0.1)
         broadcaster.broadcast("tick", "a")
@@ -138,10 +138,10 @@ async def test_a_stream_of_age_ends_though_events_never_cease(
 
 
 async def test_a_stream_of_age_gets_what_is_queued_and_its_browser_resumes(
-    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, door: partial[App]
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(strict=False)
-    app = door(broadcaster, max_age=10)
+    app = app_of(broadcaster, max_age=10)
     stream = await open_event_stream(nursery, app)
     stream.stall()
     sent = [str(number) for number in range(5)]
@@ -159,10 +159,10 @@ async def test_a_stream_of_age_gets_what_is_queued_and_its_browser_resumes(
 
 
 async def test_heartbeats_go_on_until_the_age_is_reached(
-    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, door: partial[App]
+    nursery: trio.Nursery, autojump_clock: trio.abc.Clock, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(history_size=0)
-    stream = await open_event_stream(nursery, door(broadcaster, max_age=75))
+    stream = await open_event_stream(nursery, app_of(broadcaster, max_age=75))
     assert [event async for event in stream] == []
     assert stream.comments in (["heartbeat"] * 4, ["heartbeat"] * 5)  # 75 may be 75 itself.
 
@@ -171,10 +171,10 @@ async def test_heartbeats_go_on_until_the_age_is_reached(
 
 
 async def test_who_comes_when_it_is_full_is_told_to_come_back_and_nobody_is_put_out(
-    nursery: trio.Nursery, door: partial[App]
+    nursery: trio.Nursery, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(max_clients=3)
-    app = door(broadcaster)
+    app = app_of(broadcaster)
     streams = [await open_event_stream(nursery, app) for _ in range(3)]
     assert await is_turned_away(nursery, app)
     refused = await open_event_stream(nursery, app, headers=[("accept", "*/*")])
@@ -185,9 +185,9 @@ async def test_who_comes_when_it_is_full_is_told_to_come_back_and_nobody_is_put_
     assert not await is_turned_away(nursery, app)
 
 
-async def test_a_key_has_its_own_limit(nursery: trio.Nursery, door: partial[App]) -> None:
+async def test_a_key_has_its_own_limit(nursery: trio.Nursery, app_of: partial[App]) -> None:
     broadcaster = Broadcaster()
-    ann, bob, anybody = (door(broadcaster, key=key, key_limit=2) for key in ("ann", "bob", None))
+    ann, bob, anybody = (app_of(broadcaster, key=key, key_limit=2) for key in ("ann", "bob", None))
     streams = [await open_event_stream(nursery, app) for app in (ann, ann, bob, anybody, anybody)]
     streams.append(await open_event_stream(nursery, anybody))
     assert await is_turned_away(nursery, ann)
@@ -197,9 +197,9 @@ async def test_a_key_has_its_own_limit(nursery: trio.Nursery, door: partial[App]
     assert not await is_turned_away(nursery, ann)
 
 
-async def test_a_pruned_client_makes_room(nursery: trio.Nursery, door: partial[App]) -> None:
+async def test_a_pruned_client_makes_room(nursery: trio.Nursery, app_of: partial[App]) -> None:
     broadcaster = Broadcaster(1, strict=False, max_clients=1)
-    app = door(broadcaster, key="ann", key_limit=1)
+    app = app_of(broadcaster, key="ann", key_limit=1)
     stream = await open_event_stream(nursery, app)
     stream.stall()
     while broadcaster.client_count:
@@ -247,10 +247,10 @@ def test_options_of_a_broadcaster_that_make_no_sense_are_refused(
 
 
 async def test_a_key_is_disconnected_cleanly_and_others_stay(
-    nursery: trio.Nursery, door: partial[App], broadcaster: Broadcaster
+    nursery: trio.Nursery, app_of: partial[App], broadcaster: Broadcaster
 ) -> None:
     opened: list[tuple[Hashable, EventStream]] = [
-        (key, await open_event_stream(nursery, door(broadcaster, key=key)))
+        (key, await open_event_stream(nursery, app_of(broadcaster, key=key)))
         for key in ("ann", "bob", "ann", None)
     ]
     broadcaster.broadcast("tick", "a")
@@ -267,10 +267,10 @@ async def test_a_key_is_disconnected_cleanly_and_others_stay(
 
 
 async def test_a_final_disconnect_lets_the_browser_stop_for_good(
-    nursery: trio.Nursery, door: partial[App]
+    nursery: trio.Nursery, app_of: partial[App]
 ) -> None:
     broadcaster = Broadcaster(strict=False, reconnection_time=(1, 1))
-    app = door(broadcaster, key="ann")
+    app = app_of(broadcaster, key="ann")
     stream = await open_event_stream(nursery, app)
     assert broadcaster.disconnect("ann", final=True) == 1
     assert [event async for event in stream] == []

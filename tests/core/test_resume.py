@@ -16,7 +16,7 @@ from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
 from trio_sse._core.history import LocalHistory
 from trio_sse.testing import EventStream, open_event_stream
 
-from ..support.doors import Door
+from ..support.apps import AppOf
 from ..support.events import broadcast, told
 from ..support.streams import check_reset, come_back
 from ..support.thorough import THOROUGH
@@ -83,32 +83,32 @@ def test_each_process_has_an_epoch_of_its_own_even_after_a_fork() -> None:
 
 
 async def test_a_first_connect_is_told_where_the_stream_is_and_gets_nothing_old(
-    nursery: trio.Nursery, door: Door, broadcaster: Broadcaster
+    nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
     *_, last = await ids_of(broadcaster, "a", "b")
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     assert stream.raw_bytes == f"id: {last}\n\n".encode()
     broadcast(broadcaster, "c")
     assert told(await read_all(stream, broadcaster)) == [("x", "c")]
 
 
 async def test_a_client_that_comes_before_the_first_event_can_come_back(
-    nursery: trio.Nursery, door: Door, broadcaster: Broadcaster
+    nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     where = stream.raw_bytes.decode().removeprefix("id: ").strip()
     stream.disconnect()
     broadcast(broadcaster, "a", "b")
-    again = await come_back(nursery, door(broadcaster), where)
+    again = await come_back(nursery, app_of(broadcaster), where)
     assert told(await read_all(again, broadcaster)) == [("x", "a"), ("x", "b")]
 
 
 @pytest.mark.parametrize("seen", range(1, 6))
 async def test_who_comes_back_gets_exactly_what_it_missed_then_what_comes(
-    nursery: trio.Nursery, door: Door, broadcaster: Broadcaster, seen: int
+    nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster, seen: int
 ) -> None:
     ids = await ids_of(broadcaster, "1", "2", "3", "4", "5")
-    stream = await come_back(nursery, door(broadcaster), ids[seen - 1])
+    stream = await come_back(nursery, app_of(broadcaster), ids[seen - 1])
     broadcast(broadcaster, "6")
     events = await read_all(stream, broadcaster)
     assert told(events) == [("x", str(number)) for number in range(seen + 1, 7)]
@@ -117,12 +117,12 @@ async def test_who_comes_back_gets_exactly_what_it_missed_then_what_comes(
     assert stream.raw_bytes.count(b"\n\n") == 6 - seen
 
 
-async def test_a_replay_may_be_longer_than_the_buffer(nursery: trio.Nursery, door: Door) -> None:
+async def test_a_replay_may_be_longer_than_the_buffer(nursery: trio.Nursery, app_of: AppOf) -> None:
     broadcaster = Broadcaster(2, strict=False, history_size=10_000)
     first, *_ = await ids_of(broadcaster, "first")
     expected = [f"{number} {'x' * 100}" for number in range(1500)]
     broadcast(broadcaster, *expected)
-    stream = await come_back(nursery, door(broadcaster), first)
+    stream = await come_back(nursery, app_of(broadcaster), first)
     broadcast(broadcaster, "live")
     events = await read_all(stream, broadcaster)
     assert [event.data for event in events] == [*expected, "live"]
@@ -148,41 +148,41 @@ async def test_a_replay_may_be_longer_than_the_buffer(nursery: trio.Nursery, doo
     ids=lambda text: text[:20].encode("ascii", "replace").decode(),
 )
 async def test_an_id_that_does_not_tell_what_was_missed_is_answered_with_a_reset(
-    nursery: trio.Nursery, door: Door, broadcaster: Broadcaster, last_event_id: str, reason: str
+    nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster, last_event_id: str, reason: str
 ) -> None:
     old, *_, last = await ids_of(broadcaster, *"abcdef")
     epoch = last.partition("-")[0]
     sent = last_event_id.format(old=old, epoch=epoch).encode("utf-8", "surrogatepass")
-    stream = await come_back(nursery, door(broadcaster), sent.decode("latin-1"))
+    stream = await come_back(nursery, app_of(broadcaster), sent.decode("latin-1"))
     (event,) = await read_all(stream, broadcaster)
     check_reset(stream, event, reason, last)
 
 
 async def test_the_id_may_come_in_the_query_for_those_who_cannot_set_headers(
-    nursery: trio.Nursery, door: Door, broadcaster: Broadcaster
+    nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
     ids = await ids_of(broadcaster, "a", "b", "c")
     path = f"/events?x=%ff&lastEventId={ids[0]}&lastEventId={ids[2]}"
-    stream = await open_event_stream(nursery, door(broadcaster), path)
-    other = await come_back(nursery, door(broadcaster), ids[1], path)
+    stream = await open_event_stream(nursery, app_of(broadcaster), path)
+    other = await come_back(nursery, app_of(broadcaster), ids[1], path)
     assert told(await read_all(stream, broadcaster)) == [("x", "b"), ("x", "c")]
     assert told(await read_all(other, broadcaster)) == [("x", "c")]
 
 
 @pytest.mark.parametrize("path", ["/events?lastEventId=", "/events?lasteventid=x", "/events?%ff%f"])
 async def test_a_query_without_an_id_is_a_first_connect(
-    nursery: trio.Nursery, door: Door, broadcaster: Broadcaster, path: str
+    nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster, path: str
 ) -> None:
-    stream = await open_event_stream(nursery, door(broadcaster), path)
+    stream = await open_event_stream(nursery, app_of(broadcaster), path)
     assert await read_all(stream, broadcaster) == []
     assert stream.raw_bytes.startswith(b"id: ")
 
 
 async def test_without_history_there_are_no_ids_and_the_header_is_ignored(
-    nursery: trio.Nursery, door: Door
+    nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     broadcaster = Broadcaster(strict=False, history_size=0)
-    stream = await come_back(nursery, door(broadcaster), "0123456789ab-1")
+    stream = await come_back(nursery, app_of(broadcaster), "0123456789ab-1")
     broadcast(broadcaster, "a")
     assert told(await read_all(stream, broadcaster)) == [("x", "a")]
     assert b"id:" not in stream.raw_bytes
@@ -243,10 +243,10 @@ async def test_waiting_until_all_is_taken_waits_for_a_replay_too(
 
 
 async def test_a_pruned_client_that_comes_back_gets_exactly_what_it_missed(
-    nursery: trio.Nursery, door: Door
+    nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     broadcaster = Broadcaster(2, strict=False)
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     stream.stall()
     sent = [str(number) for number in range(20)]
     broadcast(broadcaster, *sent)
@@ -255,7 +255,7 @@ async def test_a_pruned_client_that_comes_back_gets_exactly_what_it_missed(
     assert broadcaster.statistics().clients_pruned == 1
     stream.resume()
     seen = [event async for event in stream]
-    again = await come_back(nursery, door(broadcaster), seen[-1].id)
+    again = await come_back(nursery, app_of(broadcaster), seen[-1].id)
     events = [*seen, *await read_all(again, broadcaster)]
     assert [event.data for event in events] == sent * 2
 

@@ -17,7 +17,7 @@ from trio_sse.testing import open_event_stream
 
 from ..support.asgi import Tap, with_scope
 from ..support.thorough import THOROUGH
-from ..support.ways import WAYS, Way, quart_app, see
+from ..support.ways import WAYS, Way, see, stream_app
 
 STATE: Final = [("price", {"bid": 42}), ("price", "as it is")]
 
@@ -135,7 +135,7 @@ async def test_who_gets_no_stream_costs_no_state(
         called += 1
         return []
 
-    for app in (sse_app, quart_app):
+    for app in (sse_app, stream_app):
         asked = with_scope(app(broadcaster, snapshot=snapshot), method=method)
         stream = await open_event_stream(nursery, asked)
         assert stream.complete

@@ -163,20 +163,20 @@ async def test_topics_that_nobody_asks_for_any_more_leave_nothing_behind() -> No
 async def test_a_shared_queue_is_gone_with_the_last_client_that_asked_for_its_topics(
     nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    before = count_audiences()
+    before = count_shared_queues()
     way = WAYS["sse_app, direct"]()
     connections = [
         await way.open(nursery, way.app(broadcaster, topics=[str(number)])) for number in range(5)
     ]
     await wait_all_tasks_blocked()
-    assert count_audiences() == before + 5
+    assert count_shared_queues() == before + 5
     for connection in connections[1:]:
         connection.disconnect()
     await wait_all_tasks_blocked()
-    assert count_audiences() == before + 1
+    assert count_shared_queues() == before + 1
 
 
-def count_audiences() -> int:
+def count_shared_queues() -> int:
     gc.collect()
     return sum(type(one) is SharedQueue for one in gc.get_objects())
 
@@ -369,12 +369,12 @@ async def test_a_heartbeat_is_plain_too_for_one_who_has_caught_up(
 ) -> None:
     way = WAYS[name]()
     connection = await way.open(nursery, way.app(broadcaster, topics=["a"]))
-    assert connection.door is not None
+    assert connection.bypass is not None
     await wait_all_tasks_blocked()
-    connection.door.fill()
+    connection.bypass.fill()
     tell(broadcaster, ("b", "1"), ("a", "2"))
     await wait_all_tasks_blocked()
-    connection.door.room.set()
+    connection.bypass.room.set()
     await trio.sleep(16)
     assert connection.wire.endswith(b"data: 2\n\n" + HEARTBEAT)
 

@@ -1,4 +1,4 @@
-"""The direct way, past ASGI's `send`, through a door that the test holds open, on virtual time."""
+"""The direct way, past ASGI's `send`, by a bypass that the test holds open, on virtual time."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from trio_sse import Broadcaster
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
-from ..support.doors import Door
+from ..support.apps import AppOf
 from ..support.events import broadcast, wire
-from ..support.fake_door import FakeDoor, behind, direct
+from ..support.fake_bypass import FakeBypass, behind, direct
 from ..support.streams import come_back
 
 
@@ -21,10 +21,10 @@ def broadcaster() -> Broadcaster:
     return Broadcaster(4, strict=False, history_size=0)
 
 
-async def test_events_go_through_the_door_once_it_is_open(
-    door: Door, broadcaster: Broadcaster
+async def test_events_go_through_the_bypass_once_it_is_open(
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, stream):
+    async with direct(app_of(broadcaster)) as (held, stream):
         assert broadcaster.statistics().clients_direct == 1
         broadcast(broadcaster, "1", "2")
         await wait_all_tasks_blocked()
@@ -33,21 +33,21 @@ async def test_events_go_through_the_door_once_it_is_open(
     assert broadcaster.statistics().streams == 0
 
 
-async def test_what_was_broadcast_before_the_door_opened_goes_through_it(
-    door: Door, broadcaster: Broadcaster
+async def test_what_was_broadcast_before_the_bypass_opened_goes_through_it(
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster), opens=False) as (held, _):
+    async with direct(app_of(broadcaster), opens=False) as (held, _):
         broadcaster.broadcast("x", "early")
         held.opened.set()
         await wait_all_tasks_blocked()
         assert held.received == b"event: x\ndata: early\n\n"
 
 
-async def test_a_door_that_stays_shut_leaves_the_portable_way(
-    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery, autojump_clock: MockClock
+async def test_a_bypass_that_stays_shut_leaves_the_portable_way(
+    app_of: AppOf, broadcaster: Broadcaster, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    held = FakeDoor(Writer())
-    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+    held = FakeBypass(Writer())
+    stream = await open_event_stream(nursery, behind(held, app_of(broadcaster), opens=False))
     broadcaster.broadcast("x", "1")
     assert (await stream.receive()).data == "1"
     assert trio.current_time() == 1
@@ -58,11 +58,11 @@ async def test_a_door_that_stays_shut_leaves_the_portable_way(
     stream.disconnect()
 
 
-async def test_a_client_that_leaves_before_the_door_opens_is_forgotten(
-    door: Door, broadcaster: Broadcaster, nursery: trio.Nursery
+async def test_a_client_that_leaves_before_the_bypass_opens_is_forgotten(
+    app_of: AppOf, broadcaster: Broadcaster, nursery: trio.Nursery
 ) -> None:
-    held = FakeDoor(Writer())
-    stream = await open_event_stream(nursery, behind(held, door(broadcaster), opens=False))
+    held = FakeBypass(Writer())
+    stream = await open_event_stream(nursery, behind(held, app_of(broadcaster), opens=False))
     await wait_all_tasks_blocked()
     stream.disconnect()
     held.opened.set()
@@ -71,16 +71,16 @@ async def test_a_client_that_leaves_before_the_door_opens_is_forgotten(
 
 
 async def test_silence_gives_one_heartbeat_for_each_interval(
-    door: Door, autojump_clock: MockClock
+    app_of: AppOf, autojump_clock: MockClock
 ) -> None:
-    async with direct(door(Broadcaster(heartbeat_interval=15, history_size=0))) as (held, _):
+    async with direct(app_of(Broadcaster(heartbeat_interval=15, history_size=0))) as (held, _):
         await trio.sleep(46 - trio.current_time())
         assert held.chunks == [b": heartbeat\n\n"] * 3
 
 
-async def test_silence_counts_from_the_last_write(door: Door, autojump_clock: MockClock) -> None:
+async def test_silence_counts_from_the_last_write(app_of: AppOf, autojump_clock: MockClock) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=15, history_size=0)
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         await trio.sleep_until(10)
         broadcaster.broadcast("x", "1")
         await trio.sleep_until(24)
@@ -90,10 +90,10 @@ async def test_silence_counts_from_the_last_write(door: Door, autojump_clock: Mo
 
 
 async def test_a_full_socket_gets_no_heartbeat_and_the_rest_once_there_is_room(
-    door: Door, autojump_clock: MockClock
+    app_of: AppOf, autojump_clock: MockClock
 ) -> None:
     broadcaster = Broadcaster(4, strict=False, heartbeat_interval=15, history_size=0)
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         held.fill()
         broadcaster.broadcast("x", "1")
         await wait_all_tasks_blocked()
@@ -106,9 +106,9 @@ async def test_a_full_socket_gets_no_heartbeat_and_the_rest_once_there_is_room(
 
 
 async def test_a_burst_longer_than_the_buffer_is_moved_on_instead_of_pruning(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         broadcast(broadcaster, *range(50))
         await wait_all_tasks_blocked()
         assert held.received == wire(50)
@@ -116,9 +116,9 @@ async def test_a_burst_longer_than_the_buffer_is_moved_on_instead_of_pruning(
 
 
 async def test_a_socket_that_has_room_again_amid_a_burst_saves_its_client(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         held.fill()
         broadcast(broadcaster, *range(8))
         held.room.set()
@@ -129,9 +129,9 @@ async def test_a_socket_that_has_room_again_amid_a_burst_saves_its_client(
 
 
 async def test_a_full_socket_behind_a_full_buffer_is_pruned_drained_and_ended_cleanly(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, stream):
+    async with direct(app_of(broadcaster)) as (held, stream):
         held.fill()
         broadcast(broadcaster, *range(9))
         assert (broadcaster.client_count, broadcaster.statistics().clients_pruned) == (0, 1)
@@ -142,9 +142,9 @@ async def test_a_full_socket_behind_a_full_buffer_is_pruned_drained_and_ended_cl
         assert stream.complete
 
 
-async def test_no_write_of_several_events_exceeds_64_kib(door: Door) -> None:
+async def test_no_write_of_several_events_exceeds_64_kib(app_of: AppOf) -> None:
     broadcaster = Broadcaster(strict=False, history_size=0)
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         for n in range(5):
             broadcaster.broadcast("x", str(n) * 30_000)
         await wait_all_tasks_blocked()
@@ -153,17 +153,17 @@ async def test_no_write_of_several_events_exceeds_64_kib(door: Door) -> None:
 
 
 async def test_closing_ends_the_stream_after_what_is_queued(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, stream):
+    async with direct(app_of(broadcaster)) as (held, stream):
         broadcaster.broadcast("x", "last")
         broadcaster.close()
         await wait_all_tasks_blocked()
         assert (held.received, stream.complete) == (b"event: x\ndata: last\n\n", True)
 
 
-async def test_pacing_sees_what_the_writer_takes(door: Door, broadcaster: Broadcaster) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+async def test_pacing_sees_what_the_writer_takes(app_of: AppOf, broadcaster: Broadcaster) -> None:
+    async with direct(app_of(broadcaster)) as (held, _):
         broadcaster.broadcast("x", "1")
         await broadcaster.wait_all_taken()
         assert held.received == b"event: x\ndata: 1\n\n"
@@ -171,9 +171,9 @@ async def test_pacing_sees_what_the_writer_takes(door: Door, broadcaster: Broadc
 
 @pytest.mark.parametrize("full", [False, True], ids=["amid a write", "amid a flush"])
 async def test_a_connection_that_breaks_ends_the_stream_and_is_aborted(
-    full: bool, door: Door, broadcaster: Broadcaster
+    full: bool, app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         if full:
             held.fill()
             broadcaster.broadcast("x", "1")
@@ -187,9 +187,9 @@ async def test_a_connection_that_breaks_ends_the_stream_and_is_aborted(
 
 
 async def test_a_broken_connection_does_not_relieve_a_full_buffer(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         held.broken = True
         broadcast(broadcaster, *range(6))
         await wait_all_tasks_blocked()
@@ -198,9 +198,9 @@ async def test_a_broken_connection_does_not_relieve_a_full_buffer(
 
 
 async def test_a_forced_end_with_a_full_socket_leaves_no_client(
-    door: Door, broadcaster: Broadcaster, autojump_clock: MockClock
+    app_of: AppOf, broadcaster: Broadcaster, autojump_clock: MockClock
 ) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         held.fill()
         broadcaster.broadcast("x", "1")
         await wait_all_tasks_blocked()
@@ -211,9 +211,9 @@ async def test_a_forced_end_with_a_full_socket_leaves_no_client(
 
 
 async def test_a_burst_to_a_connection_that_has_just_broken_harms_nobody_else(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster)) as (held, _):
+    async with direct(app_of(broadcaster)) as (held, _):
         with broadcaster.subscribe() as other:
             held.broken = True
             broadcast(broadcaster, *range(4))
@@ -226,10 +226,10 @@ async def test_a_burst_to_a_connection_that_has_just_broken_harms_nobody_else(
         assert broadcaster.statistics().streams == 0
 
 
-async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
-    door: Door, broadcaster: Broadcaster
+async def test_a_client_pruned_before_the_bypass_opened_comes_to_its_end(
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with direct(door(broadcaster), opens=False) as (held, stream):
+    async with direct(app_of(broadcaster), opens=False) as (held, stream):
         broadcast(broadcaster, *range(8))
         assert broadcaster.client_count == 0
         held.opened.set()
@@ -240,7 +240,7 @@ async def test_a_client_pruned_before_the_door_opened_comes_to_its_end(
 
 
 async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buffer(
-    door: Door, monkeypatch: pytest.MonkeyPatch
+    app_of: AppOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rooms = iter([True])
 
@@ -254,10 +254,10 @@ async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buff
         first = subscription.receive_nowait().id
     for n in range(3000):
         broadcaster.broadcast("x", f"{n} {'x' * 100}")
-    held = FakeDoor(Writer())
+    held = FakeBypass(Writer())
     async with trio.open_nursery() as nursery:
         nursery.start_soon(held.writer.run)
-        app = behind(held, door(broadcaster))
+        app = behind(held, app_of(broadcaster))
         held.fill()
         stream = await come_back(nursery, app, str(first))
         monkeypatch.setattr(held, "flush_nowait", flush_nowait)

@@ -9,6 +9,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import open_event_stream
 
+from ..support.apps import AppOf
 from ..support.asgi import (
     Message,
     Receive,
@@ -18,7 +19,6 @@ from ..support.asgi import (
     with_plain_receive,
     with_stuck_send,
 )
-from ..support.doors import Door
 from ..support.streams import stalled_amid_an_event
 
 # The client
@@ -147,10 +147,10 @@ async def test_an_error_of_receive_is_no_clean_end() -> None:
 
 
 async def test_a_cancelled_idle_stream_ends_cleanly(
-    asgi_door: Door, autojump_clock: MockClock
+    asgi_app_of: AppOf, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, asgi_door(Broadcaster(history_size=0)))
+        stream = await open_event_stream(nursery, asgi_app_of(Broadcaster(history_size=0)))
         nursery.cancel_scope.cancel()
     assert stream.complete
     assert trio.current_time() == 0
@@ -166,10 +166,10 @@ async def test_a_cancelled_stream_behind_any_receive_ends_cleanly() -> None:
 
 
 async def test_a_stream_cancelled_amid_an_event_is_cut(
-    asgi_door: Door, autojump_clock: MockClock, broadcaster: Broadcaster
+    asgi_app_of: AppOf, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
     async with trio.open_nursery() as nursery:
-        app = Tap(asgi_door(broadcaster))
+        app = Tap(asgi_app_of(broadcaster))
         stream = await stalled_amid_an_event(nursery, broadcaster, app)
         nursery.cancel_scope.cancel()
     assert not stream.complete
@@ -179,11 +179,11 @@ async def test_a_stream_cancelled_amid_an_event_is_cut(
         await stream.receive()
 
 
-async def test_last_words_that_block_are_given_up_after_half_a_second(
-    asgi_door: Door, autojump_clock: MockClock
+async def test_an_epilogue_that_blocks_is_given_up_after_half_a_second(
+    asgi_app_of: AppOf, autojump_clock: MockClock
 ) -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, asgi_door(Broadcaster(history_size=0)))
+        stream = await open_event_stream(nursery, asgi_app_of(Broadcaster(history_size=0)))
         stream.stall()
         nursery.cancel_scope.cancel()
     assert trio.current_time() == 0.5
@@ -191,10 +191,10 @@ async def test_last_words_that_block_are_given_up_after_half_a_second(
 
 
 async def test_a_last_chunk_that_blocks_waits_for_the_client(
-    asgi_door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    asgi_app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     broadcaster = Broadcaster(history_size=0)
-    stream = await open_event_stream(nursery, asgi_door(broadcaster))
+    stream = await open_event_stream(nursery, asgi_app_of(broadcaster))
     stream.stall()
     broadcaster.close()
     await trio.sleep(1_000)

@@ -1,4 +1,4 @@
-"""Heartbeats: when a stream says that it lives, through each door, on virtual time."""
+"""Heartbeats: when a stream says that it lives, by each way to serve it, on virtual time."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import open_event_stream
 
+from ..support.apps import AppOf
 from ..support.asgi import Tap, with_plain_receive
-from ..support.doors import Door
 
 HEARTBEAT = b": heartbeat\n\n"
 
@@ -27,9 +27,9 @@ class Steps(trio.abc.Instrument):
 
 
 async def test_after_15_seconds_of_silence_there_is_exactly_one_heartbeat(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    stream = await open_event_stream(nursery, door(Broadcaster(history_size=0)))
+    stream = await open_event_stream(nursery, app_of(Broadcaster(history_size=0)))
     await trio.sleep_until(14.999)
     assert stream.raw_bytes == b""
     await trio.sleep_until(15)
@@ -40,19 +40,19 @@ async def test_after_15_seconds_of_silence_there_is_exactly_one_heartbeat(
 
 
 async def test_silence_that_goes_on_gives_a_heartbeat_each_interval(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     stream = await open_event_stream(
-        nursery, door(Broadcaster(heartbeat_interval=0.25, history_size=0))
+        nursery, app_of(Broadcaster(heartbeat_interval=0.25, history_size=0))
     )
     await trio.sleep(60.1)
     assert stream.raw_bytes == HEARTBEAT * 4 * 60
 
 
 async def test_silence_is_counted_from_the_last_event(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     for moment in (4, 10, 11):
         await trio.sleep_until(moment)
         broadcaster.broadcast("x", moment)
@@ -63,9 +63,9 @@ async def test_silence_is_counted_from_the_last_event(
 
 
 async def test_there_are_no_heartbeats_amid_traffic(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     for number in range(100):
         await trio.sleep(14.9)
         broadcaster.broadcast("x", number)
@@ -74,10 +74,10 @@ async def test_there_are_no_heartbeats_amid_traffic(
 
 @pytest.mark.parametrize("never", [None, math.inf])
 async def test_without_an_interval_there_are_no_heartbeats(
-    never: float | None, door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    never: float | None, app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=never, history_size=0)
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     await trio.sleep(86_000)
     broadcaster.broadcast("x", "still there")
     assert (await stream.receive()).data == "still there"
@@ -85,10 +85,10 @@ async def test_without_an_interval_there_are_no_heartbeats(
 
 
 async def test_an_event_at_the_very_deadline_is_neither_lost_nor_doubled(
-    door: Door, nursery: trio.Nursery, mock_clock: MockClock
+    app_of: AppOf, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=1, history_size=0)
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     for number in range(0, 201, 3):
         broadcaster.broadcast("x", number)
         mock_clock.jump(1)
@@ -106,9 +106,9 @@ async def test_an_event_at_the_very_deadline_is_neither_lost_nor_doubled(
 
 
 async def test_a_stalled_client_gets_no_heap_of_heartbeats_and_costs_nothing(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     stream.stall()
     steps = Steps()
     trio.lowlevel.add_instrument(steps)
@@ -135,10 +135,10 @@ async def test_heartbeats_come_whatever_kind_of_object_receive_is(
 
 
 async def test_a_heartbeat_takes_no_events_place_in_the_buffer(
-    door: Door, nursery: trio.Nursery, mock_clock: MockClock
+    app_of: AppOf, nursery: trio.Nursery, mock_clock: MockClock
 ) -> None:
     broadcaster = Broadcaster(1, strict=False, heartbeat_interval=1, history_size=0)
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     for number in range(20):
         mock_clock.jump(1)
         broadcaster.broadcast("x", number)  # To the writer, which waits for it.

@@ -1,4 +1,4 @@
-"""From a broadcast to the bytes of a response, through each door."""
+"""From a broadcast to the bytes of a response, by each way to serve it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, ServerSentEvent
 from trio_sse.testing import EventStream, open_event_stream
 
+from ..support.apps import AppOf
 from ..support.asgi import STREAM_HEADERS, Tap
-from ..support.doors import Door
 from ..support.events import broadcast
 
 
@@ -18,18 +18,18 @@ async def rest(stream: EventStream) -> list[str]:
     return [event.data async for event in stream]
 
 
-async def test_the_head_comes_at_once(door: Door, nursery: trio.Nursery) -> None:
-    stream = await open_event_stream(nursery, door(Broadcaster(history_size=0)))
+async def test_the_head_comes_at_once(app_of: AppOf, nursery: trio.Nursery) -> None:
+    stream = await open_event_stream(nursery, app_of(Broadcaster(history_size=0)))
     assert stream.status == 200
     assert stream.headers == STREAM_HEADERS
     assert stream.raw_bytes == b""
     assert not stream.complete
 
 
-async def test_events_arrive_as_they_are_broadcast(door: Door, nursery: trio.Nursery) -> None:
+async def test_events_arrive_as_they_are_broadcast(app_of: AppOf, nursery: trio.Nursery) -> None:
     broadcaster = Broadcaster(history_size=0)
     broadcaster.register_event("price")
-    stream = await open_event_stream(nursery, door(broadcaster))
+    stream = await open_event_stream(nursery, app_of(broadcaster))
     broadcaster.broadcast("price", {"bid": 42})
     event = await stream.receive()
     assert (event.event, event.data) == ("price", '{"bid":42}')
@@ -37,9 +37,9 @@ async def test_events_arrive_as_they_are_broadcast(door: Door, nursery: trio.Nur
 
 
 async def test_every_stream_gets_every_event_once_and_in_order(
-    door: Door, nursery: trio.Nursery, broadcaster: Broadcaster
+    app_of: AppOf, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    app = door(broadcaster)
+    app = app_of(broadcaster)
     streams = [await open_event_stream(nursery, app) for _ in range(5)]
     for number in range(100):
         broadcast(broadcaster, number)
@@ -52,9 +52,9 @@ async def test_every_stream_gets_every_event_once_and_in_order(
 
 
 async def test_closing_sends_what_is_queued_and_ends_the_stream_cleanly(
-    door: Door, nursery: trio.Nursery, broadcaster: Broadcaster
+    app_of: AppOf, nursery: trio.Nursery, broadcaster: Broadcaster
 ) -> None:
-    app = Tap(door(broadcaster))
+    app = Tap(app_of(broadcaster))
     stream = await open_event_stream(nursery, app)
     broadcast(broadcaster, "1", "2")
     broadcaster.close()
@@ -65,10 +65,10 @@ async def test_closing_sends_what_is_queued_and_ends_the_stream_cleanly(
 
 
 async def test_a_client_that_leaves_is_noticed_at_once(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
     broadcaster = Broadcaster(history_size=0)
-    app = Tap(door(broadcaster))
+    app = Tap(app_of(broadcaster))
     stream = await open_event_stream(nursery, app)
     assert broadcaster.client_count == 1
     stream.disconnect()
@@ -78,9 +78,9 @@ async def test_a_client_that_leaves_is_noticed_at_once(
 
 
 async def test_a_stalled_client_that_leaves_is_noticed_at_once(
-    door: Door, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
+    app_of: AppOf, nursery: trio.Nursery, autojump_clock: MockClock, broadcaster: Broadcaster
 ) -> None:
-    app = Tap(door(broadcaster))
+    app = Tap(app_of(broadcaster))
     stream = await open_event_stream(nursery, app)
     stream.stall()
     broadcast(broadcaster, "1")
@@ -91,22 +91,22 @@ async def test_a_stalled_client_that_leaves_is_noticed_at_once(
     assert trio.current_time() == 0
 
 
-async def test_a_cancelled_server_leaves_no_client_behind(door: Door) -> None:
+async def test_a_cancelled_server_leaves_no_client_behind(app_of: AppOf) -> None:
     broadcaster = Broadcaster(history_size=0)
     async with trio.open_nursery() as nursery:
-        await open_event_stream(nursery, door(broadcaster))
+        await open_event_stream(nursery, app_of(broadcaster))
         nursery.cancel_scope.cancel()
     assert broadcaster.client_count == broadcaster.statistics().streams == 0
 
 
 async def test_a_pruned_client_gets_its_backlog_without_a_hole_and_a_clean_end(
-    door: Door, nursery: trio.Nursery
+    app_of: AppOf, nursery: trio.Nursery
 ) -> None:
     broadcaster = Broadcaster(5, strict=False, history_size=0)
-    app = Tap(door(broadcaster))
+    app = Tap(app_of(broadcaster))
     slow, quick = (
         await open_event_stream(nursery, app),
-        await open_event_stream(nursery, door(broadcaster)),
+        await open_event_stream(nursery, app_of(broadcaster)),
     )
     slow.stall()
     for number in range(20):

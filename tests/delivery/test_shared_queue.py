@@ -11,7 +11,7 @@ from trio_sse._delivery.writer import Writer
 from trio_sse.testing import open_event_stream
 
 from ..support.events import broadcast, wire
-from ..support.fake_door import FakeDoor, behind, direct
+from ..support.fake_bypass import FakeBypass, behind, direct
 
 
 @pytest.fixture
@@ -19,25 +19,27 @@ def broadcaster() -> Broadcaster:
     return Broadcaster(8, strict=False, history_size=0)
 
 
-async def open_doors(count: int, broadcaster: Broadcaster, nursery: trio.Nursery) -> list[FakeDoor]:
+async def open_bypasses(
+    count: int, broadcaster: Broadcaster, nursery: trio.Nursery
+) -> list[FakeBypass]:
     """Let clients come, all by one writer."""
     writer = Writer()
     nursery.start_soon(writer.run)
-    doors = [FakeDoor(writer) for _ in range(count)]
-    for door in doors:
-        await open_event_stream(nursery, behind(door, sse_app(broadcaster)))
+    bypasses = [FakeBypass(writer) for _ in range(count)]
+    for bypass in bypasses:
+        await open_event_stream(nursery, behind(bypass, sse_app(broadcaster)))
     await wait_all_tasks_blocked()
-    return doors
+    return bypasses
 
 
 async def test_those_who_keep_up_are_written_the_same_bytes(
     broadcaster: Broadcaster, nursery: trio.Nursery
 ) -> None:
-    doors = await open_doors(140, broadcaster, nursery)
+    bypasses = await open_bypasses(140, broadcaster, nursery)
     broadcast(broadcaster, *range(3))
     await wait_all_tasks_blocked()
-    assert [door.received for door in doors] == [wire(3)] * 140
-    assert len({id(door.chunks[0]) for door in doors}) == 1
+    assert [bypass.received for bypass in bypasses] == [wire(3)] * 140
+    assert len({id(bypass.chunks[0]) for bypass in bypasses}) == 1
     nursery.cancel_scope.cancel()
 
 
@@ -46,12 +48,12 @@ async def test_one_who_catches_up_amid_a_round_gets_each_event_once(
     broadcaster: Broadcaster, nursery: trio.Nursery
 ) -> None:
     """Twenty times, since Trio lets the tasks run in any order."""
-    doors = await open_doors(4, broadcaster, nursery)
+    bypasses = await open_bypasses(4, broadcaster, nursery)
     for n in range(0, 80, 4):
-        doors[-1].fill()
+        bypasses[-1].fill()
         broadcaster.broadcast("x", n)
         await wait_all_tasks_blocked()
-        doors[-1].room.set()
+        bypasses[-1].room.set()
         broadcaster.broadcast("x", n + 1)
         await trio.lowlevel.checkpoint()
         broadcaster.broadcast("x", n + 2)
@@ -60,7 +62,7 @@ async def test_one_who_catches_up_amid_a_round_gets_each_event_once(
         if n % 8:
             await broadcaster.wait_all_taken()
         await wait_all_tasks_blocked()
-    assert [door.received for door in doors] == [wire(80)] * 4
+    assert [bypass.received for bypass in bypasses] == [wire(80)] * 4
     nursery.cancel_scope.cancel()
 
 
@@ -68,17 +70,17 @@ async def test_one_who_catches_up_amid_a_round_gets_each_event_once(
 async def test_those_who_leave_amid_a_round_disturb_nobody(
     broadcaster: Broadcaster, nursery: trio.Nursery
 ) -> None:
-    doors = await open_doors(6, broadcaster, nursery)
+    bypasses = await open_bypasses(6, broadcaster, nursery)
     for n in range(4):
         broadcaster.broadcast("x", n)
         await trio.lowlevel.checkpoint()
-        doors[n].broken = True
+        bypasses[n].broken = True
     await wait_all_tasks_blocked()
     broadcaster.broadcast("x", 4)
     await wait_all_tasks_blocked()
     assert broadcaster.client_count == 2
-    assert [door.received for door in doors[4:]] == [wire(5)] * 2
-    assert all(wire(5).startswith(door.received) for door in doors)
+    assert [bypass.received for bypass in bypasses[4:]] == [wire(5)] * 2
+    assert all(wire(5).startswith(bypass.received) for bypass in bypasses)
     nursery.cancel_scope.cancel()
 
 

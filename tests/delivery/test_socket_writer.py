@@ -1,4 +1,4 @@
-"""The outlet of a connection: how long the kernel may take nothing, on virtual time."""
+"""The socket writer of a connection: how long the kernel may take nothing, on virtual time."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from trio_sse._delivery.socket_writer import SocketWriter
 TIMEOUT = 1.0
 
 
-def outlet() -> tuple[SocketWriter, trio.socket.SocketType, trio.socket.SocketType]:
-    """Return an outlet with something unsent, its socket, and the one that does not read."""
+def full_writer() -> tuple[SocketWriter, trio.socket.SocketType, trio.socket.SocketType]:
+    """Return a socket writer with something unsent, its socket, and the one that does not read."""
     ours, theirs = (trio.socket.from_stdlib_socket(sock) for sock in socket.socketpair())
-    outlet = SocketWriter(ours, trio.Lock(), TIMEOUT)
+    writer = SocketWriter(ours, trio.Lock(), TIMEOUT)
     with pytest.raises(trio.WouldBlock):
-        outlet.put(b"x" * 10_000_000)
-    return outlet, ours, theirs
+        writer.put(b"x" * 10_000_000)
+    return writer, ours, theirs
 
 
 async def flush_in_bits(full: SocketWriter) -> None:
@@ -32,14 +32,14 @@ async def test_the_write_timeout_counts_through_waits_that_are_cancelled(
     autojump_clock: MockClock,
 ) -> None:
     """As those are that are interrupted for heartbeats, or to look whether the client has left."""
-    full, ours, theirs = outlet()
+    full, ours, theirs = full_writer()
     with ours, theirs, pytest.raises(trio.BrokenResourceError):
         await flush_in_bits(full)
     assert trio.current_time() == pytest.approx(TIMEOUT)
 
 
 async def test_each_byte_taken_renews_the_write_timeout(autojump_clock: MockClock) -> None:
-    full, ours, theirs = outlet()
+    full, ours, theirs = full_writer()
     with ours, theirs:
         for _ in range(5):
             with trio.move_on_after(TIMEOUT * 0.9):
@@ -50,7 +50,7 @@ async def test_each_byte_taken_renews_the_write_timeout(autojump_clock: MockCloc
 
 
 async def test_all_who_wait_hear_of_the_end_of_the_connection() -> None:
-    full, ours, theirs = outlet()
+    full, ours, theirs = full_writer()
     heard: list[str] = []
 
     async def wait() -> None:

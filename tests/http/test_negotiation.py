@@ -11,8 +11,8 @@ import trio
 from trio_sse import Broadcaster, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
+from ..support.apps import AppOf
 from ..support.asgi import STREAM_HEADERS, App, Message, Tap, with_scope
-from ..support.doors import Door
 
 
 async def ask(app: App, method: str = "GET", accept: list[bytes] | None = None) -> EventStream:
@@ -35,9 +35,9 @@ def closing() -> Broadcaster:
 # Methods
 
 
-async def test_head_gets_the_headers_of_the_stream_and_no_stream(door: Door) -> None:
+async def test_head_gets_the_headers_of_the_stream_and_no_stream(app_of: AppOf) -> None:
     broadcaster = Broadcaster()
-    answer = await ask(door(broadcaster), "HEAD")
+    answer = await ask(app_of(broadcaster), "HEAD")
     assert answer.status == 200
     assert answer.headers == STREAM_HEADERS
     assert answer.raw_bytes == b""
@@ -105,10 +105,10 @@ async def test_a_request_that_accepts_event_streams_gets_one(
     ids=repr,
 )
 async def test_a_request_that_excludes_event_streams_is_refused(
-    accept: list[bytes], door: Door
+    accept: list[bytes], app_of: AppOf
 ) -> None:
     broadcaster = Broadcaster()
-    answer = await ask(door(broadcaster), accept=accept)
+    answer = await ask(app_of(broadcaster), accept=accept)
     assert answer.status == 406
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
     assert answer.headers["content-length"] == str(len(answer.raw_bytes))
@@ -120,12 +120,12 @@ async def test_a_request_that_excludes_event_streams_is_refused(
 
 
 async def test_an_event_source_that_comes_while_closing_is_told_when_to_come_back(
-    door: Door,
+    app_of: AppOf,
 ) -> None:
     """Any other status than 200 would make it give up for good."""
     times = set[int]()
     for _ in range(20):
-        answer = await ask(door(closing()), accept=[b"text/event-stream"])
+        answer = await ask(app_of(closing()), accept=[b"text/event-stream"])
         assert answer.status == 200
         assert answer.headers.items() >= STREAM_HEADERS.items()
         matched = re.fullmatch(rb"retry: (\d+)\n\n", answer.raw_bytes)
@@ -136,21 +136,21 @@ async def test_an_event_source_that_comes_while_closing_is_told_when_to_come_bac
 
 @pytest.mark.parametrize("accept", [[], [b"*/*"], [b"text/*"]], ids=repr)
 async def test_another_client_that_comes_while_closing_is_told_with_a_status(
-    accept: list[bytes], door: Door
+    accept: list[bytes], app_of: AppOf
 ) -> None:
-    answer = await ask(door(closing()), accept=accept)
+    answer = await ask(app_of(closing()), accept=accept)
     assert answer.status == 503
     assert 1 <= int(answer.headers["retry-after"]) <= 5
     assert answer.raw_bytes == b"Full or closing: come back later.\n"
 
 
-async def test_no_answer_names_the_connection(door: Door) -> None:
+async def test_no_answer_names_the_connection(app_of: AppOf) -> None:
     answers = [
-        await ask(door(Broadcaster()), "HEAD"),
-        await ask(door(Broadcaster()), "POST"),
-        await ask(door(Broadcaster()), accept=[b"image/png"]),
-        await ask(door(closing())),
-        await ask(door(closing()), accept=[b"text/event-stream"]),
+        await ask(app_of(Broadcaster()), "HEAD"),
+        await ask(app_of(Broadcaster()), "POST"),
+        await ask(app_of(Broadcaster()), accept=[b"image/png"]),
+        await ask(app_of(closing())),
+        await ask(app_of(closing()), accept=[b"text/event-stream"]),
     ]
     assert [answer.status for answer in answers] == [200, 405, 406, 503, 200]
     assert not any("connection" in answer.headers for answer in answers)

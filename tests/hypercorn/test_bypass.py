@@ -1,4 +1,4 @@
-"""The door that `serve` hands to a request: what it promises, seen by an application of our own."""
+"""The bypass that `serve` hands to a request: what it promises, seen by an app of our own."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from ..support.waiting import until
 async def answer(
     check: Callable[[Any, Send], Any], *, announced: bytes = b"first", sent: bytes = b"first"
 ) -> Response:
-    """Let an app announce and send its first bytes, then do what the test wants with the door."""
+    """Let an app announce and send its first bytes, then do what the test wants with the bypass."""
 
     @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        door = scope["extensions"]["trio_sse.direct"]
+        bypass = scope["extensions"]["trio_sse.direct"]
         await send(HEAD)
         with pytest.raises(trio.ClosedResourceError):
-            door.send_nowait(b"too early")
-        door.await_echo(announced)
+            bypass.send_nowait(b"too early")
+        bypass.await_echo(announced)
         await send(chunk(sent))
-        await check(door, send)
+        await check(bypass, send)
         await send(chunk(b"last", last=True))
         with pytest.raises(trio.ClosedResourceError):
-            door.send_nowait(b"too late")
+            bypass.send_nowait(b"too late")
 
     async with hardened(app, write_timeout=30) as served:
         response = await (await served.http1()).request()
@@ -44,29 +44,29 @@ async def answer(
 
 
 async def test_it_opens_for_the_announced_bytes_and_keeps_the_order_with_hypercorns() -> None:
-    async def check(door: Any, send: Send) -> None:
+    async def check(bypass: Any, send: Send) -> None:
         await trio.lowlevel.checkpoint()
-        door.send_nowait(b" direct ")
+        bypass.send_nowait(b" direct ")
 
     response = await answer(check)
     assert bytes(response.body) == b"first direct last"
 
 
 async def test_it_stays_shut_for_other_bytes() -> None:
-    async def check(door: Any, send: Send) -> None:
+    async def check(bypass: Any, send: Send) -> None:
         await trio.lowlevel.checkpoint()
         with pytest.raises(trio.ClosedResourceError):
-            door.send_nowait(b" direct ")
+            bypass.send_nowait(b" direct ")
 
     response = await answer(check, sent=b"frist")
     assert bytes(response.body) == b"fristlast"
 
 
 async def test_bytes_of_the_apps_own_shut_it() -> None:
-    async def check(door: Any, send: Send) -> None:
+    async def check(bypass: Any, send: Send) -> None:
         await send(chunk(b" own "))
         with pytest.raises(trio.ClosedResourceError):
-            door.send_nowait(b" direct ")
+            bypass.send_nowait(b" direct ")
 
     response = await answer(check)
     assert bytes(response.body) == b"first own last"
@@ -75,14 +75,14 @@ async def test_bytes_of_the_apps_own_shut_it() -> None:
 async def test_what_a_full_socket_does_not_take_is_kept_and_flushed_in_order() -> None:
     sent: list[bytes] = []
 
-    async def check(door: Any, send: Send) -> None:
+    async def check(bypass: Any, send: Send) -> None:
         try:
             while True:
                 sent.append(b"%d;" % len(sent) * 20_000)
-                door.send_nowait(sent[-1])
+                bypass.send_nowait(sent[-1])
         except trio.WouldBlock:
-            await door.flush()
-        door.flush_nowait()
+            await bypass.flush()
+        bypass.flush_nowait()
 
     response = await answer(check)
     assert bytes(response.body) == b"first" + b"".join(sent) + b"last"
@@ -91,37 +91,37 @@ async def test_what_a_full_socket_does_not_take_is_kept_and_flushed_in_order() -
 async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
     done = trio.Event()
 
-    def fill(door: Any) -> None:
+    def fill(bypass: Any) -> None:
         while True:
-            door.send_nowait(b"x" * 8_000_000)
+            bypass.send_nowait(b"x" * 8_000_000)
 
-    async def check(door: Any) -> None:
+    async def check(bypass: Any) -> None:
         with pytest.raises(trio.WouldBlock):
-            fill(door)
+            fill(bypass)
         for _ in range(20):  # The kernel may take more, but not all.
             with pytest.raises(trio.WouldBlock):
-                door.flush_nowait()
+                bypass.flush_nowait()
         with pytest.RaisesGroup(trio.BrokenResourceError):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(door.flush)
+                nursery.start_soon(bypass.flush)
                 await wait_all_tasks_blocked()
-                door.abort()
+                bypass.abort()
         done.set()
 
     @with_lifespan
     async def app(scope: Message, receive: Receive, send: Send) -> None:
-        door = scope["extensions"]["trio_sse.direct"]
+        bypass = scope["extensions"]["trio_sse.direct"]
         await send(HEAD)
-        door.await_echo(b"first")
+        bypass.await_echo(b"first")
         await send(chunk(b"first"))
-        await check(door)
+        await check(bypass)
 
     async with hardened(app, write_timeout=30) as served:
         await (await served.http1()).request()
         await done.wait()
 
 
-async def test_an_app_that_goes_on_after_its_response_leaves_the_next_ones_door_alone() -> None:
+async def test_an_app_that_goes_on_after_its_response_leaves_the_next_ones_bypass_alone() -> None:
     broadcaster = Broadcaster(strict=False)
     stream_app = sse_app(broadcaster)
     go_on, gone = trio.Event(), trio.Event()

@@ -13,8 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
 
+from ..support.apps import AppOf
 from ..support.asgi import END, HEAD, Message, Receive, Send, chunk, with_lifespan
-from ..support.doors import Door
 from ..support.hardened import hardened
 from ..support.hostile import REQUEST, UPGRADE, http2_request
 from ..support.remains import remains
@@ -39,10 +39,10 @@ REQUESTS: Final = {
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS)
 async def test_a_client_that_leaves_leaves_no_task_no_descriptor_and_no_client(
-    door: Door, request_: bytes
+    app_of: AppOf, request_: bytes
 ) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=0.1)
-    async with hardened(door(broadcaster), keep_alive_timeout=3600, write_timeout=0.5) as served:
+    async with hardened(app_of(broadcaster), keep_alive_timeout=3600, write_timeout=0.5) as served:
         await wait_all_tasks_blocked(0.01)
         before = remains(broadcaster)
         streams = [await served.connect() for _ in range(3)]
@@ -57,9 +57,9 @@ async def test_a_client_that_leaves_leaves_no_task_no_descriptor_and_no_client(
 
 
 async def test_a_shutdown_does_not_wait_for_a_last_chunk_behind_a_shut_window(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with hardened(door(broadcaster), write_timeout=0.2) as served:
+    async with hardened(app_of(broadcaster), write_timeout=0.2) as served:
         stream = await served.connect("h2")
         await stream.send_all(http2_request(window=0))
         await until(lambda: broadcaster.client_count == 1)

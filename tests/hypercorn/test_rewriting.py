@@ -16,8 +16,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster
 
+from ..support.apps import AppOf
 from ..support.asgi import App, Message, Receive, Send, chunk
-from ..support.doors import Door
 from ..support.hardened import Served, hardened
 from ..support.waiting import until
 
@@ -99,7 +99,7 @@ def upper_casing_later() -> Rewrite:
     return upper_case_later
 
 
-def without_door(app: App) -> App:
+def without_bypass(app: App) -> App:
     async def hidden(scope: Message, receive: Receive, send: Send) -> None:
         scope.get("extensions", {}).pop("trio_sse.direct", None)
         await app(scope, receive, send)
@@ -170,16 +170,16 @@ async def open_body(served: Served, decode: Decode = bytes, *, tls: bool = False
 
 @pytest.mark.parametrize("kind", REWRITERS)
 async def test_a_body_that_is_rewritten_from_its_start_is_so_to_its_end(
-    jumping_clock: MockClock, door: Door, broadcaster: Broadcaster, kind: str
+    jumping_clock: MockClock, app_of: AppOf, broadcaster: Broadcaster, kind: str
 ) -> None:
     middleware, decoder, expected = REWRITERS[kind]
-    async with hardened(middleware(door(broadcaster))) as served:
+    async with hardened(middleware(app_of(broadcaster))) as served:
         body = await open_body(served, decoder())
         await until(lambda: broadcaster.client_count == 1)
         await wait_all_tasks_blocked(0.01)  # Else the event would be the proof.
         broadcaster.broadcast("tick", "before")
         await wait_all_tasks_blocked(0.01)
-        jumping_clock.jump(1)  # Nobody waits longer for the door.
+        jumping_clock.jump(1)  # Nobody waits longer for the bypass.
         broadcaster.broadcast("tick", "during")
         await wait_all_tasks_blocked(0.01)
         assert broadcaster.statistics().clients_direct == 0
@@ -200,33 +200,33 @@ async def serve_all_directly(broadcaster: Broadcaster, served: Served) -> bytes:
 
 
 async def test_gzip_that_leaves_event_streams_alone_leaves_them_the_direct_way(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with hardened(GZipMiddleware(door(broadcaster), minimum_size=1)) as served:
+    async with hardened(GZipMiddleware(app_of(broadcaster), minimum_size=1)) as served:
         assert await serve_all_directly(broadcaster, served) == WRITTEN
 
 
 @pytest.mark.parametrize("kind", UNSEEN)
 async def test_a_middleware_that_leaves_an_empty_line_as_it_is_is_passed_by_altogether(
-    door: Door, broadcaster: Broadcaster, kind: str
+    app_of: AppOf, broadcaster: Broadcaster, kind: str
 ) -> None:
     """The proof is an empty line: who rewrites only other bytes, or later ones, is not noticed.
 
     The client reads what the application wrote, all of it, where over TLS or HTTP/2 it would read
     what the middleware makes of it.
     """
-    async with hardened(rewriting(door(broadcaster), UNSEEN[kind][0])) as served:
+    async with hardened(rewriting(app_of(broadcaster), UNSEEN[kind][0])) as served:
         assert await serve_all_directly(broadcaster, served) == WRITTEN
 
 
 @pytest.mark.parametrize("kind", UNSEEN)
-@pytest.mark.parametrize("tls", [False, True], ids=["without the door", "TLS"])
-async def test_a_middleware_that_takes_the_door_away_or_has_none_rewrites_all(
-    door: Door, broadcaster: Broadcaster, kind: str, tls: bool
+@pytest.mark.parametrize("tls", [False, True], ids=["without the bypass", "TLS"])
+async def test_a_middleware_that_takes_the_bypass_away_or_has_none_rewrites_all(
+    app_of: AppOf, broadcaster: Broadcaster, kind: str, tls: bool
 ) -> None:
-    app = door(broadcaster)
+    app = app_of(broadcaster)
     make, expected = UNSEEN[kind]
-    async with hardened(rewriting(app if tls else without_door(app), make)) as served:
+    async with hardened(rewriting(app if tls else without_bypass(app), make)) as served:
         body = await open_body(served, tls=tls)
         await until(lambda: broadcaster.client_count == 1)
         await wait_all_tasks_blocked(0.01)
@@ -239,7 +239,7 @@ async def test_a_middleware_that_takes_the_door_away_or_has_none_rewrites_all(
 
 
 async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_the_stream(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
     sends: list[Send] = []
 
@@ -247,7 +247,7 @@ async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_the_stream(
         sends.append(send)
         await inner(scope, receive, send)
 
-    inner = door(broadcaster)
+    inner = app_of(broadcaster)
     async with hardened(app) as served:
         body = await open_body(served)
         await until(lambda: broadcaster.statistics().clients_direct == 1)
@@ -262,10 +262,10 @@ async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_the_stream(
 
 
 async def test_the_id_that_a_stream_begins_with_shows_a_middleware_that_upper_cases(
-    jumping_clock: MockClock, door: Door
+    jumping_clock: MockClock, app_of: AppOf
 ) -> None:
     broadcaster = Broadcaster(strict=False, heartbeat_interval=None)
-    async with hardened(rewriting(door(broadcaster), UNSEEN["upper-casing"][0])) as served:
+    async with hardened(rewriting(app_of(broadcaster), UNSEEN["upper-casing"][0])) as served:
         body = await open_body(served)
         await until(lambda: broadcaster.client_count == 1)
         await wait_all_tasks_blocked(0.01)

@@ -19,9 +19,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
+from ..support.apps import AppOf
 from ..support.asgi import CHUNK, App, Flood, Message, Receive, Send
 from ..support.clients import Client, Http1Client, Response
-from ..support.doors import Door
 from ..support.hardened import Served, hardened, was_reset
 from ..support.hostile import CRASHES
 from ..support.remains import remains
@@ -100,9 +100,9 @@ async def test_stock_hypercorn_still_ends_with_the_connection_that_crashes(
 
 
 async def test_clients_that_take_no_byte_are_aborted_and_leave_nothing_and_others_miss_nothing(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    app = door(broadcaster)
+    app = app_of(broadcaster)
     async with hardened(app, write_timeout=0.3, keep_alive_timeout=3600) as served:
         streams = await readers(served)
         await until(lambda: broadcaster.client_count == 4)
@@ -125,10 +125,10 @@ async def test_clients_that_take_no_byte_are_aborted_and_leave_nothing_and_other
 
 
 async def test_clients_that_were_pruned_are_aborted_too_when_they_take_no_byte(
-    asgi_door: Door,
+    asgi_app_of: AppOf,
 ) -> None:
     broadcaster = Broadcaster(2, strict=False)
-    async with hardened(asgi_door(broadcaster), write_timeout=0.3) as served:
+    async with hardened(asgi_app_of(broadcaster), write_timeout=0.3) as served:
         stalled = await served.stalled()
         await until(lambda: broadcaster.client_count == len(stalled))
         await wait_all_tasks_blocked(0.05)

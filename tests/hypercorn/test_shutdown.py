@@ -14,9 +14,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 
+from ..support.apps import AppOf
 from ..support.asgi import END, HEAD, App, Flood, Message, Receive, Send, chunk, with_lifespan
 from ..support.clients import Client, Response
-from ..support.doors import Door
 from ..support.hardened import Served, hardened
 from ..support.remains import remains
 from ..support.waiting import until
@@ -55,9 +55,9 @@ async def is_refused(served: Served) -> bool:
 
 
 async def test_a_shutdown_does_not_wait_longer_for_clients_that_do_not_read(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    app = door(broadcaster)
+    app = app_of(broadcaster)
     async with hardened(app, write_timeout=math.inf, graceful_timeout=0.2) as served:
         stalled = await served.stalled()
         responses = [await client.request() for client in await served.every_client()]
@@ -88,9 +88,9 @@ async def test_an_app_that_ignores_the_disconnect_cannot_keep_the_server_from_en
 
 
 async def test_a_request_amid_the_shutdown_is_told_to_come_back_later_or_refused(
-    door: Door, broadcaster: Broadcaster
+    app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with hardened(door(broadcaster), graceful_timeout=0.5) as served:
+    async with hardened(app_of(broadcaster), graceful_timeout=0.5) as served:
         clients = await served.every_client()
         for client in clients:
             assert await (await client.request("HEAD")).rest() == []
@@ -151,7 +151,7 @@ async def expect_all(client: Client) -> None:
 
 
 async def test_when_the_trigger_fires_each_stream_gets_what_was_queued_and_a_clean_end(
-    asgi_door: Door, broadcaster: Broadcaster
+    asgi_app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
     lifespan: list[tuple[str, int]] = []
     events = [f"{number} {'x' * 20_000}" for number in range(20)]
@@ -159,7 +159,7 @@ async def test_when_the_trigger_fires_each_stream_gets_what_was_queued_and_a_cle
     def note(phase: str) -> None:
         lifespan.append((phase, broadcaster.statistics().streams))
 
-    app = noting_lifespan(asgi_door(broadcaster), note)
+    app = noting_lifespan(asgi_app_of(broadcaster), note)
     async with hardened(app, graceful_timeout=3600) as served:
         responses = [await client.request() for client in await served.clients("http/1.1")]
         await until(lambda: broadcaster.client_count == 2)
@@ -174,9 +174,9 @@ async def test_when_the_trigger_fires_each_stream_gets_what_was_queued_and_a_cle
 
 
 async def test_a_cancelled_server_ends_at_once_with_a_clean_end_for_those_who_read(
-    asgi_door: Door, broadcaster: Broadcaster
+    asgi_app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    app = asgi_door(broadcaster)
+    app = asgi_app_of(broadcaster)
     async with hardened(app, write_timeout=math.inf, graceful_timeout=3600) as served:
         stalled = await served.stalled()
         responses = [await client.request() for client in await served.clients("http/1.1")]
@@ -215,9 +215,9 @@ async def test_a_shutdown_waits_for_a_response_that_is_not_ours() -> None:
 
 
 async def test_connections_that_are_kept_alive_do_not_hold_up_a_shutdown(
-    asgi_door: Door, broadcaster: Broadcaster
+    asgi_app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
-    async with hardened(asgi_door(broadcaster), graceful_timeout=3600) as served:
+    async with hardened(asgi_app_of(broadcaster), graceful_timeout=3600) as served:
         for client in await served.every_client():
             assert await (await client.request("HEAD")).rest() == []
         served.shutdown.set()

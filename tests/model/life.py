@@ -22,11 +22,11 @@ END: Final = "end"
 @final
 @attrs.frozen
 class Page:
-    """What a client asks for, whenever it comes, and the door by which it comes at last."""
+    """What a client asks for, whenever it comes, and the way by which it comes at last."""
 
     topics: frozenset[str]
     snapshot: bool
-    door: tuple[str, ...]
+    way: tuple[str, ...]
 
 
 @final

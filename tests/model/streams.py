@@ -1,6 +1,6 @@
 """What one connection may tell a client: each block is held against what was broadcast.
 
-A `Stream` reads what has arrived; how it arrives is the business of the classes in `doors`.
+A `Stream` reads what has arrived; how it arrives is the business of the classes in `ways`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ class Stream:
     """One connection of a client, from its request on."""
 
     def __init__(
-        self, life: Life, page: Page, memory: Memory, door: tuple[str, ...], max_age: float
+        self, life: Life, page: Page, memory: Memory, way: tuple[str, ...], max_age: float
     ) -> None:
         self.life, self.broadcaster = life, life.broadcaster
         self.page = page
-        self.door, self.max_age = door, max_age
+        self.way, self.max_age = way, max_age
         self.claimed, self.memory = memory, memory
         #: The places where a block ends, and what the client knows there.
         self.known = [(0, memory)]

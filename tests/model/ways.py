@@ -1,6 +1,6 @@
 """The ways in which a client of the model gets its stream.
 
-A response, of each kind of app, through `send` or through a door past it; or a subscription, which
+A response, of each kind of app, through `send` or by a bypass; or a subscription, which
 is read as if it were one.
 """
 
@@ -20,12 +20,12 @@ from trio_sse import Subscription, sse_app
 from trio_sse._delivery.writer import Writer
 
 from ..support.asgi import App, Message, with_plain_receive
-from ..support.fake_door import FakeDoor, behind
+from ..support.fake_bypass import FakeBypass, behind
 from .life import END, Life, Memory, Page
 from .streams import Stream
 
 #: The ways in. With "direct" there is a way past `send`; it opens at once, late or too late.
-DOORS: Final = (
+WAYS: Final = (
     ("sse_app",),
     ("quart",),
     ("sse_app", "direct", "at once"),
@@ -67,20 +67,20 @@ class HttpStream(Stream):
         life: Life,
         page: Page,
         memory: Memory,
-        door: tuple[str, ...],
+        way: tuple[str, ...],
         max_age: float,
         header: bytes,
         query: bytes,
         nursery: trio.Nursery,
         writer: Writer,
     ) -> None:
-        super().__init__(life, page, memory, door, max_age)
+        super().__init__(life, page, memory, way, max_age)
         self.refused = (header or query) == END.encode()
         self.status = 0
-        if "direct" in door and "at once" not in door:
+        if "direct" in way and "at once" not in way:
             self.decided_at = math.inf
         self._nursery = nursery
-        self._fake = FakeDoor(writer)
+        self._fake = FakeBypass(writer)
         self._fake.chunks = _Noted(self)
         self._flowing = trio.Event()
         self._flowing.set()
@@ -117,7 +117,7 @@ class HttpStream(Stream):
     def _app(self) -> App:
         app = (
             quart_app()
-            if "quart" in self.door
+            if "quart" in self.way
             else sse_app(
                 self.broadcaster,
                 topics=self.page.topics,
@@ -126,10 +126,10 @@ class HttpStream(Stream):
                 max_age=self.max_age,
             )
         )
-        if "plain receive" in self.door:
+        if "plain receive" in self.way:
             return with_plain_receive(app)
-        if "direct" in self.door:
-            return behind(self._fake, app, opens="at once" in self.door)
+        if "direct" in self.way:
+            return behind(self._fake, app, opens="at once" in self.way)
         return app
 
     def _scope(self, header: bytes, query: bytes) -> Message:
@@ -154,7 +154,7 @@ class HttpStream(Stream):
         assert self.left or self.complete
 
     async def _open_late(self) -> None:
-        await trio.sleep(0.5 if "late" in self.door else 3)
+        await trio.sleep(0.5 if "late" in self.way else 3)
         self._fake.opened.set()
 
     async def _send(self, message: Message) -> None:
@@ -219,7 +219,7 @@ class InnerStream(Stream):
 
 @final
 class _Noted(list[bytes]):
-    """The chunks that a door takes, put on the wire between what goes through `send`."""
+    """The chunks that a bypass takes, put on the wire between what goes through `send`."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream

@@ -2,7 +2,7 @@
 
 A `World` is a program with one broadcaster after another, each a `Life`, and the clients that come
 and go meanwhile. `life` has what was broadcast, `streams` what a connection may tell,
-and `doors` the connections.
+and `ways` the connections.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import Broadcaster
 from trio_sse._delivery.writer import Writer
 
-from .doors import HttpStream, InnerStream
 from .life import END, TOPICS, Life, Memory, Page
 from .streams import Stream
+from .ways import HttpStream, InnerStream
 
 
 class Step(Protocol):
@@ -78,7 +78,7 @@ class World:
     def come(
         self,
         reader: int,
-        door: tuple[str, ...],
+        way: tuple[str, ...],
         *,
         lie: str | bytes | None = None,
         decoy: bytes = b"",
@@ -94,9 +94,9 @@ class World:
         header, query = (b"", sent) if in_query else (sent, decoy if sent else b"")
         self._streams[reader] = (
             InnerStream(life, page, claimed, sent)
-            if "subscribe" in door and not self.broadcaster.closed
+            if "subscribe" in way and not self.broadcaster.closed
             else HttpStream(
-                life, page, claimed, door, max_age, header, query, self.nursery, self.writer
+                life, page, claimed, way, max_age, header, query, self.nursery, self.writer
             )
         )
 
@@ -207,12 +207,12 @@ class World:
             self.restart()
         for reader in range(len(self._streams)):
             self.resume(reader)
-        await self.wait(2)  # A door that stays shut is given up after a second.
+        await self.wait(2)  # A bypass that stays shut is given up after a second.
         for reader in range(len(self._streams)):
             self.leave(reader)
         self.broadcast([None, *TOPICS], 0)
         for reader, page in enumerate(self._pages):
-            self.come(reader, page.door)
+            self.come(reader, page.way)
         self.broadcast(["a"], 0)
         await self.wait(16)
         for topic in (None, *TOPICS):

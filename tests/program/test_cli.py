@@ -309,12 +309,12 @@ async def test_a_line_that_is_too_long_is_left_out_and_the_others_are_sent(
     relay = RedisRelay(redis.url, stream="long lines", outbox_size=2)
     broadcaster = Broadcaster(relay=relay)
     broadcaster.register_event("line")
-    outlet = ToRelay(broadcaster, argparse.Namespace(event="line", buffer=4), relay)
+    to_relay = ToRelay(broadcaster, argparse.Namespace(event="line", buffer=4), relay)
 
     async def send() -> None:
         for lines in (["x" * 2**20, "1"], ["2"], [], ["x" * 2**20], [*"34567"]):
-            await outlet.send(lines)
-        await outlet.finish()
+            await to_relay.send(lines)
+        await to_relay.finish()
 
     async with trio.open_nursery() as nursery:
         await nursery.start(relay.run)
@@ -355,8 +355,8 @@ async def test_a_line_is_waited_for_until_it_has_come_back(
 ) -> None:
     broadcaster = Broadcaster(strict=False)
     relay: Any = SlowRelay(loses=False)
-    outlet = ToRelay(broadcaster, argparse.Namespace(event="message", buffer=1), relay)
-    nursery.start_soon(outlet.send, ["a line"])
+    to_relay = ToRelay(broadcaster, argparse.Namespace(event="message", buffer=1), relay)
+    nursery.start_soon(to_relay.send, ["a line"])
     await trio.sleep(3600)
     assert broadcaster.client_count == 1
     relay.now.head = "2-0"

@@ -13,8 +13,8 @@ from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 from trio_sse import Broadcaster, sse_route
 from trio_sse.testing import open_event_stream
 
+from ..support.apps import quart_app
 from ..support.asgi import Tap, with_scope
-from ..support.doors import quart_door
 from ..support.streams import stalled_amid_an_event
 
 
@@ -130,21 +130,21 @@ async def test_a_broadcaster_that_closes_between_the_view_and_the_body_ends_the_
 
 
 async def test_another_method_is_refused_by_quart(nursery: trio.Nursery) -> None:
-    answer = await open_event_stream(nursery, with_scope(quart_door(Broadcaster()), method="POST"))
+    answer = await open_event_stream(nursery, with_scope(quart_app(Broadcaster()), method="POST"))
     assert answer.status == 405
     assert {"GET", "HEAD"} <= set(answer.headers["allow"].split(", "))
 
 
 async def test_a_cancelled_server_cuts_the_stream() -> None:
     async with trio.open_nursery() as nursery:
-        stream = await open_event_stream(nursery, quart_door(Broadcaster()))
+        stream = await open_event_stream(nursery, quart_app(Broadcaster()))
         nursery.cancel_scope.cancel()
     assert not stream.complete
 
 
 async def test_a_cancelled_aclose_ends_an_idle_stream_cleanly(nursery: trio.Nursery) -> None:
     broadcaster = Broadcaster()
-    stream = await open_event_stream(nursery, quart_door(broadcaster))
+    stream = await open_event_stream(nursery, quart_app(broadcaster))
     with trio.move_on_after(0):
         await broadcaster.aclose()
     await wait_all_tasks_blocked()
@@ -155,7 +155,7 @@ async def test_a_cancelled_aclose_ends_an_idle_stream_cleanly(nursery: trio.Nurs
 async def test_a_cancelled_aclose_cuts_a_stream_amid_an_event(autojump_clock: MockClock) -> None:
     """The error is what keeps Quart from adding the last chunk of a clean end."""
     broadcaster = Broadcaster(strict=False)
-    app = Tap(quart_door(broadcaster))
+    app = Tap(quart_app(broadcaster))
     with pytest.RaisesGroup(trio.BrokenResourceError, flatten_subgroups=True):
         async with trio.open_nursery() as nursery:
             await stalled_amid_an_event(nursery, broadcaster, app)

@@ -344,9 +344,9 @@ async def test_who_was_away_when_its_node_was_told_of_a_gap_is_told_as_well(node
         await other.publish("after")
         line.refuses = False
         await until(lambda: gaps(away) == [1])
-        recalled = await hub_of(away.broadcaster).replay(last, frozenset())
-        assert recalled is not None
-        with away.broadcaster.subscribe(last_event_id=recalled.last_event_id) as client:
+        replayed = await hub_of(away.broadcaster).replay(last, frozenset())
+        assert replayed is not None
+        with away.broadcaster.subscribe(last_event_id=replayed.last_event_id) as client:
             assert (await client.receive()).event == RESET_EVENT
 
 

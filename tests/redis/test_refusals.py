@@ -10,7 +10,7 @@ import trio
 from trio_sse.redis import RedisRelay, RefusedError
 from trio_sse.testing import open_event_stream
 
-from ..support.doors import Door
+from ..support.apps import AppOf
 from ..support.events import take
 from ..support.redis_server import RedisServer
 from ..support.relay_nodes import Node, Nodes
@@ -111,10 +111,10 @@ _MALFORMED: Final[dict[str, tuple[str | bytes, ...]]] = {
 
 
 async def test_what_others_write_into_the_stream_that_is_no_event_is_refused(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     node = await nodes.start()
-    stream = await open_event_stream(nursery, door(node.broadcaster))
+    stream = await open_event_stream(nursery, app_of(node.broadcaster))
     await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
     for fields in _MALFORMED.values():
         nodes.ask("XADD", "*", *fields)
@@ -127,10 +127,10 @@ async def test_what_others_write_into_the_stream_that_is_no_event_is_refused(
 
 
 async def test_what_others_write_into_the_stream_is_framed_anew(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     node = await nodes.start()
-    stream = await open_event_stream(nursery, door(node.broadcaster))
+    stream = await open_event_stream(nursery, app_of(node.broadcaster))
     await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
     data = "a\r\n\r\nid: 1-1\revent: forged\ndata: forged\n\n"
     others = ("id", "9-9", "retry", "0", "comment", "x")

@@ -15,7 +15,7 @@ from trio_sse import redis as redis_module
 from trio_sse.redis import RedisRelay
 from trio_sse.testing import open_event_stream
 
-from ..support.doors import Door
+from ..support.apps import AppOf
 from ..support.events import take, take_data, told
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer, server_binary
@@ -83,10 +83,10 @@ async def test_publish_returns_the_id_that_clients_get(nodes: Nodes) -> None:
 
 
 async def test_the_id_of_a_stream_without_events_is_the_one_that_all_follow(
-    nodes: Nodes, door: Door, nursery: trio.Nursery
+    nodes: Nodes, app_of: AppOf, nursery: trio.Nursery
 ) -> None:
     node = await nodes.start()
-    stream = await open_event_stream(nursery, door(node.broadcaster))
+    stream = await open_event_stream(nursery, app_of(node.broadcaster))
     await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
     assert node.relay.statistics().head == "0-0"
 

@@ -13,8 +13,8 @@ from trio.testing import wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
+from ..support.apps import AppOf
 from ..support.asgi import App
-from ..support.doors import Door
 from ..support.events import numbers, take, take_data
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer
@@ -22,7 +22,7 @@ from ..support.relay_nodes import Node, Nodes
 from ..support.streams import check_reset, come_back
 from ..support.thorough import THOROUGH
 from ..support.waiting import until
-from ..support.ways import quart_app
+from ..support.ways import stream_app
 
 #: In each request for a page of the stream: how many entries it may have.
 _PAGE: Final = b"COUNT\r\n$3\r\n251\r\n"
@@ -69,13 +69,13 @@ async def until_at(node: Node, event_id: str) -> None:
 
 
 async def test_who_comes_back_to_another_node_gets_exactly_what_it_missed(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     here, there = await nodes.start(), await nodes.start()
     ids = await here.publish("1", "2", "3", "4")
     await until(lambda: there.relay.statistics().received == 4)
     for seen in range(1, 5):
-        stream = await come_back(nursery, door(there.broadcaster), ids[seen - 1])
+        stream = await come_back(nursery, app_of(there.broadcaster), ids[seen - 1])
         (extra,) = await here.publish("live")
         events = await take(stream, 4 - seen + seen)
         assert [event.id for event in events][: 4 - seen] == ids[seen:]
@@ -85,14 +85,14 @@ async def test_who_comes_back_to_another_node_gets_exactly_what_it_missed(
 
 @pytest.mark.parametrize("count", [40, 251, 252, 700] if THOROUGH else [252])
 async def test_what_a_node_does_not_have_comes_out_of_redis_page_by_page(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, count: int
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf, count: int
 ) -> None:
     here = await nodes.start(history_size=4)
     first, last = await publish(here, count)
     later = await nodes.start(history_size=4)
     for lives, node in enumerate((here, later), 1):
         await until_at(node, last)
-        stream = await come_back(nursery, door(node.broadcaster), first)
+        stream = await come_back(nursery, app_of(node.broadcaster), first)
         assert await take_data(stream, count - 1) == numbers(2, count)
         (last,) = await here.publish("live")
         events = await take(stream, lives)
@@ -125,14 +125,14 @@ async def test_topics_are_chosen_from_what_was_missed_as_from_what_comes(
 
 
 async def test_a_node_that_is_behind_the_client_waits_until_it_is_not(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf, redis: RedisServer
 ) -> None:
     async with line_to(redis) as line:
         ahead, behind = await nodes.start(), await nodes.start(line.url)
         hold = line.hold(replies_to=b"XREAD")
         ids = await ahead.publish("1", "2", "3")
         await hold.caught.wait()
-        streams = come_back_soon(nursery, door(behind.broadcaster), ids[1])
+        streams = come_back_soon(nursery, app_of(behind.broadcaster), ids[1])
         await until(lambda: behind.relay.statistics().recalling == 1)
         await until(lambda: line.answered(_PAGE) == 1)
         await wait_all_tasks_blocked(0.01)
@@ -173,7 +173,7 @@ _USELESS: Final = {
 
 
 async def test_an_id_that_does_not_tell_what_was_missed_is_answered_with_a_reset(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     node = await nodes.start(history_size=2)
     ids = await node.publish(*numbers(1, 9))
@@ -183,14 +183,14 @@ async def test_an_id_that_does_not_tell_what_was_missed_is_answered_with_a_reset
     for text, reason in _USELESS.items():
         sent = text.replace("{trimmed}", ids[0]).replace("{deleted}", ids[4])
         header = sent.encode("utf-8", "surrogatepass").decode("latin-1")
-        stream = await come_back(nursery, door(node.broadcaster), header)
+        stream = await come_back(nursery, app_of(node.broadcaster), header)
         (event,) = await take(stream, 1)
         check_reset(stream, event, reason, ids[-1])
     assert nodes.ask("EXISTS") == 1
     assert node.relay.statistics().sessions_lost == 0
 
 
-@pytest.mark.parametrize("app_of", [sse_app, quart_app], ids=["sse_app", "stream"])
+@pytest.mark.parametrize("app_of", [sse_app, stream_app], ids=["sse_app", "stream"])
 async def test_a_reset_is_followed_by_the_state_and_by_where_that_is(
     nodes: Nodes, nursery: trio.Nursery, app_of: Callable[..., App]
 ) -> None:
@@ -208,16 +208,16 @@ async def test_a_reset_is_followed_by_the_state_and_by_where_that_is(
 
 
 async def test_who_came_before_the_first_event_may_come_back_to_any_node(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     here = await nodes.start()
-    stream = await open_event_stream(nursery, door(here.broadcaster))
+    stream = await open_event_stream(nursery, app_of(here.broadcaster))
     await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
     stream.disconnect()
     await publish(here, 30)
     later = await nodes.start(history_size=2)
     for node in (here, later):
-        stream = await come_back(nursery, door(node.broadcaster), "0-0")
+        stream = await come_back(nursery, app_of(node.broadcaster), "0-0")
         assert await take_data(stream, 30) == numbers(1, 30)
 
 
@@ -228,12 +228,12 @@ async def test_redis_keeps_as_many_events_as_was_asked_for(nodes: Nodes) -> None
 
 
 async def test_what_was_trimmed_while_it_was_read_is_a_gap_and_none_of_it_is_sent(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     async with nodes.over_line(history_size=2) as (line, node):
         first, _ = await publish(node, 600)
         hold = line.hold(replies_to=b"XRANGE")
-        streams = come_back_soon(nursery, door(node.broadcaster), first)
+        streams = come_back_soon(nursery, app_of(node.broadcaster), first)
         await hold.caught.wait()
         nodes.ask("XTRIM", "MAXLEN", 100)
         hold.release()
@@ -243,7 +243,7 @@ async def test_what_was_trimmed_while_it_was_read_is_a_gap_and_none_of_it_is_sen
 
 
 async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_back_later(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     async with nodes.over_line(history_size=2, timeout=0.2) as (line, node):
         ids = await node.publish("1", "2", "3", "4")
@@ -251,17 +251,17 @@ async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_bac
         line.refuses = True
         line.cut()
         await until(lambda: not node.relay.statistics().ready)
-        live = await open_event_stream(nursery, door(node.broadcaster))
+        live = await open_event_stream(nursery, app_of(node.broadcaster))
         await until(lambda: live.raw_bytes == f"id: {ids[-1]}\n\n".encode())
-        covered = await come_back(nursery, door(node.broadcaster), ids[1])
+        covered = await come_back(nursery, app_of(node.broadcaster), ids[1])
         assert await take_data(covered, 2) == ["3", "4"]
-        later = await come_back(nursery, door(node.broadcaster), ids[0])
+        later = await come_back(nursery, app_of(node.broadcaster), ids[0])
         await until(lambda: later.complete)
         # A browser would take any status but 200 for the end.
         assert later.status == 200
         assert later.raw_bytes == b"" or later.raw_bytes.startswith(b"retry: ")
         line.refuses = False
-        again = await come_back_until_served(nursery, door(node.broadcaster), ids[0])
+        again = await come_back_until_served(nursery, app_of(node.broadcaster), ids[0])
         assert await take_data(again, 3) == ["2", "3", "4"]
         await node.publish("5")
         for stream in (live, covered, again):
@@ -269,17 +269,17 @@ async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_bac
 
 
 async def test_before_the_relay_has_started_clients_wait_and_then_come_back_later(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf, redis: RedisServer
 ) -> None:
     node = Node(redis.url, nodes.stream, timeout=0.05)
-    later = await open_event_stream(nursery, door(node.broadcaster))
+    later = await open_event_stream(nursery, app_of(node.broadcaster))
     await until(lambda: later.complete)
     assert later.status == 200
     patient = Node(redis.url, nodes.stream)
     streams: list[EventStream] = []
 
     async def come() -> None:
-        streams.append(await open_event_stream(nursery, door(patient.broadcaster)))
+        streams.append(await open_event_stream(nursery, app_of(patient.broadcaster)))
 
     nursery.start_soon(come)
     await until(lambda: patient.relay.statistics().recalling == 1)
@@ -290,7 +290,7 @@ async def test_before_the_relay_has_started_clients_wait_and_then_come_back_late
 
 
 async def test_a_permission_that_was_withdrawn_is_no_failure_of_the_clients_request(
-    nodes: Nodes, nursery: trio.Nursery, door: Door, redis: RedisServer
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf, redis: RedisServer
 ) -> None:
     user = f"user-{nodes.stream}"
     redis.ask("ACL", "SETUSER", user, "on", ">password", "~*", "+@all")
@@ -299,22 +299,22 @@ async def test_a_permission_that_was_withdrawn_is_no_failure_of_the_clients_requ
     ids = await node.publish("1", "2", "3")
     await until(lambda: node.relay.statistics().received == 3)
     redis.ask("ACL", "SETUSER", user, "-xrange")
-    stream = await come_back(nursery, door(node.broadcaster), ids[0])
+    stream = await come_back(nursery, app_of(node.broadcaster), ids[0])
     await until(lambda: stream.complete)
     assert b"tick" not in stream.raw_bytes
     redis.ask("ACL", "SETUSER", user, "+@all")
-    stream = await come_back_until_served(nursery, door(node.broadcaster), ids[0])
+    stream = await come_back_until_served(nursery, app_of(node.broadcaster), ids[0])
     assert await take_data(stream, 2) == ["2", "3"]
 
 
 async def test_many_who_come_back_from_the_same_place_read_it_once(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     async with nodes.over_line(history_size=2) as (line, node):
         first, _ = await publish(node, 300)
         hold = line.hold(replies_to=b"XRANGE")
         before = line.accepted
-        app = door(node.broadcaster)
+        app = app_of(node.broadcaster)
         waiting = [come_back_soon(nursery, app, first) for _ in range(10)]
         await until(lambda: node.relay.statistics().recalling == 10)
         hold.release()
@@ -391,10 +391,10 @@ async def test_what_is_kept_of_what_was_read_is_bounded_and_so_are_those_who_wai
 
 
 async def test_a_slow_client_that_was_pruned_gets_exactly_what_it_missed(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     here, there = await nodes.start(buffer_size=4), await nodes.start(history_size=8)
-    stream = await open_event_stream(nursery, door(here.broadcaster))
+    stream = await open_event_stream(nursery, app_of(here.broadcaster))
     await until(lambda: here.broadcaster.client_count == 1)
     stream.stall()
     _, last = await publish(there, 60)
@@ -402,7 +402,7 @@ async def test_a_slow_client_that_was_pruned_gets_exactly_what_it_missed(
     assert here.broadcaster.statistics().clients_pruned == 1
     stream.resume()
     seen = [event async for event in stream]
-    again = await come_back(nursery, door(there.broadcaster), seen[-1].id if seen else "0-0")
+    again = await come_back(nursery, app_of(there.broadcaster), seen[-1].id if seen else "0-0")
     rest = await take(again, 60 - len(seen))
     assert [event.data for event in [*seen, *rest]] == numbers(1, 60)
 
@@ -418,20 +418,20 @@ async def test_a_subscriber_inside_the_program_knows_what_its_node_knows(nodes: 
 
 
 async def test_a_broadcaster_without_a_history_still_takes_clients_back(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     node = await nodes.start(history_size=0)
     first, _ = await publish(node, 30)
-    stream = await come_back(nursery, door(node.broadcaster), first)
+    stream = await come_back(nursery, app_of(node.broadcaster), first)
     assert await take_data(stream, 29) == numbers(2, 30)
 
 
 async def test_who_comes_back_to_a_closed_broadcaster_is_sent_away(
-    nodes: Nodes, nursery: trio.Nursery, door: Door
+    nodes: Nodes, nursery: trio.Nursery, app_of: AppOf
 ) -> None:
     node = await nodes.start()
     (first,) = await node.publish("1")
-    app = door(node.broadcaster)
+    app = app_of(node.broadcaster)
     node.broadcaster.close()
     stream = await come_back(nursery, app, first)
     await until(lambda: stream.complete)

@@ -17,16 +17,16 @@ from trio_sse import Broadcaster, sse_app, sse_route
 from .asgi import App
 from .thorough import THOROUGH
 
-Door = Callable[[Broadcaster], App]
+AppOf = Callable[[Broadcaster], App]
 
 
-def quart_door(broadcaster: Broadcaster) -> App:
+def quart_app(broadcaster: Broadcaster) -> App:
     app = QuartTrio(__name__)
     app.add_url_rule("/events", view_func=sse_route(broadcaster))
     return app
 
 
-def starlette_door(broadcaster: Broadcaster, middleware: Sequence[Middleware] = ()) -> App:
+def starlette_app(broadcaster: Broadcaster, middleware: Sequence[Middleware] = ()) -> App:
     async def events(_: Request) -> Any:
         await trio.lowlevel.checkpoint()  # As a view that checks something first.
         return sse_app(broadcaster)
@@ -34,6 +34,6 @@ def starlette_door(broadcaster: Broadcaster, middleware: Sequence[Middleware] = 
     return Starlette(routes=[Route("/events", events)], middleware=middleware)
 
 
-DOORS: Final[dict[str, Door]] = {"sse_app": sse_app, "sse_route": quart_door}
+APPS: Final[dict[str, AppOf]] = {"sse_app": sse_app, "sse_route": quart_app}
 if THOROUGH:
-    DOORS["starlette"] = starlette_door
+    APPS["starlette"] = starlette_app

@@ -1,4 +1,4 @@
-"""A door past ASGI's `send` that the test holds open."""
+"""A bypass of ASGI's `send` that the test holds open."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _AsItIs:
 
 
 class _Opening:
-    """What opens the door: the announced bytes come by."""
+    """What opens the bypass: the announced bytes come by."""
 
     def __init__(self, bypass: Bypass) -> None:
         self._bypass = bypass
@@ -36,7 +36,7 @@ class _Opening:
 
 
 @final
-class FakeDoor:
+class FakeBypass:
     """A bypass whose socket is kept by the test: what goes through, and when it is full."""
 
     def __init__(self, writer: Writer) -> None:
@@ -77,32 +77,32 @@ class FakeDoor:
         self.aborted = True
 
 
-def behind(door: FakeDoor, app: App, *, opens: bool = True) -> App:
-    """Offer the door to an app, and open it when the announced bytes come by."""
+def behind(held: FakeBypass, app: App, *, opens: bool = True) -> App:
+    """Offer the bypass to an app, and open it when the announced bytes come by."""
 
-    async def with_door(scope: Message, receive: Receive, send: Send) -> None:
+    async def with_bypass(scope: Message, receive: Receive, send: Send) -> None:
         async def watched_send(message: Message) -> None:
             await send(message)
             if message["type"] == "http.response.body":
-                door.opened.announced = door.opened.announced or message["body"]
+                held.opened.announced = held.opened.announced or message["body"]
                 if opens:
-                    door.bypass.observe(message["body"])
+                    held.bypass.observe(message["body"])
 
-        await app({**scope, "extensions": {EXTENSION: door.bypass}}, receive, watched_send)
+        await app({**scope, "extensions": {EXTENSION: held.bypass}}, receive, watched_send)
 
-    return with_door
+    return with_bypass
 
 
 @asynccontextmanager
-async def direct(app: App, *, opens: bool = True) -> AsyncGenerator[tuple[FakeDoor, EventStream]]:
-    """Open a stream through a door, beside the server's writer."""
+async def direct(app: App, *, opens: bool = True) -> AsyncGenerator[tuple[FakeBypass, EventStream]]:
+    """Open a stream by a bypass, beside the server's writer."""
     writer = Writer()
-    door = FakeDoor(writer)
+    held = FakeBypass(writer)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(writer.run)  # noqa: ASYNC113 (all tasks are waited for below)
-        stream = await open_event_stream(nursery, behind(door, app, opens=opens))
+        stream = await open_event_stream(nursery, behind(held, app, opens=opens))
         await wait_all_tasks_blocked()
-        yield door, stream
+        yield held, stream
         stream.disconnect()
         await wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()

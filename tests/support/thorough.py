@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 
 import pytest
 
-#: CI has the time for more: more doors and frameworks, more examples, more of everything.
+#: CI has the time for more: more ways to serve, more frameworks, more examples, more of everything.
 THOROUGH: Final = "THOROUGH" in os.environ
 
 

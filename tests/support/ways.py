@@ -19,10 +19,10 @@ from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .asgi import App
-from .fake_door import FakeDoor, behind
+from .fake_bypass import FakeBypass, behind
 
 
-def quart_app(broadcaster: Broadcaster, **options: object) -> App:
+def stream_app(broadcaster: Broadcaster, **options: object) -> App:
     app = QuartTrio(__name__)
 
     @app.get("/events")
@@ -64,12 +64,12 @@ class Connection:
     """One response, as its client gets it."""
 
     stream: EventStream
-    door: FakeDoor | None
+    bypass: FakeBypass | None
 
     @property
     def wire(self) -> bytes:
         """All that has arrived, without the empty line that only tries the direct way."""
-        received = self.door.received if self.door is not None else b""
+        received = self.bypass.received if self.bypass is not None else b""
         return (self.stream.raw_bytes + received).removeprefix(b"\n")
 
     @property
@@ -100,16 +100,16 @@ class Way:
         if not self._writing:
             self._writing = True
             nursery.start_soon(self._writer.run)
-        door = FakeDoor(self._writer)
+        bypass = FakeBypass(self._writer)
         return Connection(
-            await open_event_stream(nursery, behind(door, app), headers=headers), door
+            await open_event_stream(nursery, behind(bypass, app), headers=headers), bypass
         )
 
 
 #: The ways by name, each made anew for each test.
 WAYS: Final[dict[str, Callable[[], Way]]] = {
     "sse_app": lambda: Way(sse_app),
-    "stream": lambda: Way(quart_app),
+    "stream": lambda: Way(stream_app),
     "sse_app, direct": lambda: Way(sse_app, direct=True),
-    "stream, direct": lambda: Way(quart_app, direct=True),
+    "stream, direct": lambda: Way(stream_app, direct=True),
 }
