@@ -11,10 +11,8 @@ from __future__ import annotations
 import math
 import re
 import select
-import selectors
 import subprocess
 import time
-from collections import deque
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ from typing import Final
 
 import trio
 
+from ..clients.returning import Returning, read_all
 from ..load.client import Client
 from ..load.payload import STAMP
 from ..redis.cluster import read_stream
@@ -48,10 +47,6 @@ _HISTORIES: Final = (256, 1000)
 
 _PATIENCE: Final = 60.0
 _ID: Final = re.compile(rb"^id: (.+)$", re.MULTILINE)
-_NAP: Final = 0.01
-
-#: Seconds until one comes back who was turned away: about what the node asks for.
-_AWAY: Final = 0.2
 
 #: What holds by far where nothing else runs; beside a pipeline, the ratio is only told.
 _LATENCY, _FACTOR, _RETURN = 20.0, 1.0, 10.0
@@ -156,6 +151,8 @@ class _Listener:
         self._port = port
         self._last_id = ""
         self._connect()
+        while not self._client.streaming:
+            self._take()
 
     def read(self, count: int) -> _Flow:
         """Read so many events.
@@ -175,8 +172,6 @@ class _Listener:
     def _connect(self) -> None:
         self._client = Client(self._port, last_event_id=self._last_id)
         self._held = b""
-        while not self._client.streaming:
-            self._take()
 
     def _take(self) -> bytes:
         """Return the events that are complete."""
@@ -196,10 +191,10 @@ def _check_return(cache: Path, history: int, *, distinct: bool) -> list[Finding]
         ids = _publish(redis, server)
         before, began = cpu(redis), time.monotonic()
         crowd = [
-            _Returning(server.port, ids, _RETURNING - 1 - distinct * number)
+            Returning(server.port, ids, _RETURNING - 1 - distinct * number)
             for number in range(_RETURNING)
         ]
-        turned_away = _read_all(crowd)
+        turned_away = read_all(crowd)
         seconds, spent = time.monotonic() - began, cpu(redis) - before
     who = "each with an id of its own" if distinct else "with one id"
     what = f"{_RETURNING} come back for {_MISSED} events or more, {who}, history {history}"
@@ -217,70 +212,3 @@ def _publish(redis: RedisServer, server: Server) -> list[str]:
     server.tell(f"publish {count} {_SIZE}")
     wait_until(server, lambda now: now["received"] == count, _PATIENCE)
     return list(trio.run(read_stream, redis))
-
-
-class _Returning:
-    """A client that comes back for what it has missed, as often as it is turned away."""
-
-    def __init__(self, port: int, ids: list[str], last: int) -> None:
-        self._port = port
-        self._ids = ids
-        self._first = last + 1
-        self._numbers: list[int] = []
-        self.client: Client
-
-    def come_back(self) -> None:
-        """Ask for what came after the last event that is known."""
-        last = self._first + len(self._numbers) - 1
-        self.client = Client(self._port, keep_body=True, last_event_id=self._ids[last])
-
-    def take(self) -> bool:
-        """Take what has arrived; return whether the connection is of no more use."""
-        self.client.take()
-        over = self.client.ended or self._first + self._arrived >= len(self._ids)
-        if over:
-            self._numbers += self.client.numbers()
-            self.client.sock.close()
-        return over
-
-    @property
-    def has_all(self) -> bool:
-        """Whether so many events have come as were missed."""
-        return self._first + len(self._numbers) >= len(self._ids)
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether each of them has come once and in order."""
-        return self._numbers == [*range(self._first, len(self._ids))]
-
-    @property
-    def _arrived(self) -> int:
-        return len(self._numbers) + self.client.count
-
-
-def _read_all(crowd: list[_Returning]) -> int:
-    """Read until all have all; return how often anybody was turned away.
-
-    Raises:
-        TimeoutError: If they do not get that far.
-    """
-    give_up = time.monotonic() + _PATIENCE
-    away: deque[tuple[float, _Returning]] = deque((0.0, one) for one in crowd)
-    left, visits = len(crowd), 0
-    with selectors.DefaultSelector() as selector:
-        while left and time.monotonic() < give_up:
-            while away and away[0][0] < time.monotonic():
-                _, one = away.popleft()
-                visits += 1
-                one.come_back()
-                selector.register(one.client.sock, selectors.EVENT_READ, one)
-            for key, _ in selector.select(_NAP):
-                if not key.data.take():
-                    continue
-                selector.unregister(key.fd)
-                left -= key.data.has_all
-                if not key.data.has_all:
-                    away.append((time.monotonic() + _AWAY, key.data))
-    if left:
-        raise TimeoutError(f"{left} clients do not get what they have missed")
-    return visits - len(crowd)
