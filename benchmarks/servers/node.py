@@ -36,6 +36,9 @@ _NAP: Final = 0.001
 #: One event of so many is published by `RedisRelay.publish`.
 _AWAITED: Final = 10
 
+#: More events than any scenario publishes: a node that lags behind a flood has no gap.
+_MAXLEN: Final = 50_000
+
 #: Seconds in which clients come back.
 _COME_BACK: Final = (0.02, 0.4)
 
@@ -112,7 +115,7 @@ class _Control:
 
 
 async def _run(port: int, redis: int, publisher: int, history: int, seconds: float) -> None:
-    relay = RedisRelay(f"redis://127.0.0.1:{redis}", timeout=seconds)
+    relay = RedisRelay(f"redis://127.0.0.1:{redis}", maxlen=_MAXLEN, timeout=seconds)
     broadcaster = Broadcaster(history_size=history, reconnection_time=_COME_BACK, relay=relay)
     broadcaster.register_event("message")
     async with trio.open_nursery() as nursery:
