@@ -25,7 +25,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "quart": {"_core", "_delivery", "_http"},
     "_broadcaster": {"_core", "quart"},
     "_apps": {"_core", "_delivery", "_http", "_broadcaster", "quart"},
-    "__init__": {"_core", "_broadcaster", "_apps"},
+    "__init__": {"_core", "_http", "_broadcaster", "_apps"},
     "hypercorn": {"_core", "_delivery", "_http"},
     "redis": {"_core"},
     "testing": set(),

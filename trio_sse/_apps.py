@@ -14,19 +14,22 @@ import trio
 
 from ._broadcaster import Broadcaster
 from ._core.client import Opened
-from ._core.feed import Source, open_feed
+from ._core.feed import Source, check_source, open_feed
 from ._core.hub import Hub, hub_of
 from ._core.jitter import expiry
-from ._core.options import Snapshot, StreamOptions, check_interval
+from ._core.options import NO_KEY, Snapshot, StreamOptions, check_interval
+from ._core.run_guard import check_on_trio
 from ._delivery.active_streams import ActiveStream
 from ._delivery.heartbeat import HeartbeatTimer
 from ._delivery.response import Delivery, Receive, Scope, Send
-from ._http.asgi import Request, answer_other, judge, open_stream, send_answer
+from ._http.asgi import Request, answer_other, judge, open_stream, send_answer, send_cut
 from ._http.headers import Headers, ResponseHeaders
 from ._http.negotiation import STREAM, Answer
 
 if TYPE_CHECKING:
     import quart
+
+    from .quart import Key, Topics
 
 
 def sse_app(
@@ -34,7 +37,7 @@ def sse_app(
     *,
     topics: Iterable[str] = (),
     snapshot: Snapshot | None = None,
-    key: Hashable = None,
+    key: Hashable = NO_KEY,
     key_limit: float = math.inf,
     max_age: float = math.inf,
     headers: Headers = (),
@@ -56,9 +59,10 @@ def sse_app(
             away comes back by itself.
         max_age: Seconds after which a stream ends, between two events, and the browser reconnects;
             each stream ends after 80 to 100 % of it.
-        headers: Further response headers as (name, value) pairs, for instance
-            ``[("access-control-allow-origin", "https://example.org")]``; they replace ours of the
-            same name.
+        headers: Further response headers, as a mapping or (name, value) pairs, for instance
+            ``{"access-control-allow-origin": "https://example.org"}``; those of a stream replace
+            ours of the same name. If one names an origin, a page of that origin may resume by
+            `fetch`, too: a preflight request is answered.
 
     Raises:
         ValueError: If `key_limit` is less than 1, `max_age` is not greater than 0, or a header is
@@ -85,8 +89,16 @@ class SSEApp:
         if scope["type"] != "http":
             await answer_other(scope["type"], receive, send)
             return
+        check_on_trio()
         request = Request.of(scope)
-        opened = await open_stream(self._hub, self._options, request)
+        if request.method == "OPTIONS" and self._headers.preflight is not None:
+            await send_answer(send, self._headers, self._headers.preflight)
+            return
+        try:
+            opened = await open_stream(self._hub, self._options, request)
+        except Exception:  # Of the snapshot: to a cut the browser comes back, to a 500 it does not.
+            await send_cut(send, self._headers)
+            raise
         if isinstance(opened, Answer):
             await send_answer(send, self._headers, opened)
             return
@@ -97,16 +109,45 @@ class SSEApp:
             await delivery.run(self._headers.start(STREAM), receive)
 
 
-def sse_route(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
+def sse_route(
+    broadcaster: Broadcaster,
+    *,
+    topics: Topics = (),
+    snapshot: Snapshot | None = None,
+    key: Key = NO_KEY,
+    key_limit: float = math.inf,
+    max_age: float = math.inf,
+) -> Callable[..., Awaitable[quart.Response]]:
     """Return a Quart-Trio view that streams all that is broadcast to whoever requests it.
 
     Needs the extra ``quart``. Use it as ``app.add_url_rule("/events",
     view_func=sse_route(broadcaster))``; each view has an endpoint name of its own, so that an app
-    may have several.
+    may have several. It takes whatever the framework passes, such as the variables of its route.
+
+    Args:
+        broadcaster: Where the events come from.
+        topics: As for `sse_app`; or a function of the request that returns them, as in
+            ``topics=lambda request: [request.view_args["room"]]``.
+        snapshot: As for `sse_app`.
+        key: As for `sse_app`; or a function of the request that returns it.
+        key_limit: As for `sse_app`.
+        max_age: As for `sse_app`.
+
+    Raises:
+        ValueError: As for `sse_app`.
+        TypeError: As for `sse_app`.
     """
     from .quart import view
 
-    return view(broadcaster)
+    hub_of(broadcaster)
+    options = StreamOptions(
+        topics=() if callable(topics) else topics,
+        snapshot=snapshot,
+        key=key,
+        key_limit=key_limit,
+        max_age=max_age,
+    )
+    return view(broadcaster, options, topics, key)
 
 
 def producer_app(
@@ -129,6 +170,7 @@ def producer_app(
 
     Raises:
         ValueError: If `heartbeat_interval` is not greater than 0, or a header as for `sse_app`.
+        TypeError: If `source` is no such context manager.
 
     Example::
 
@@ -140,6 +182,7 @@ def producer_app(
 
         app = producer_app(countdown())
     """
+    check_source(source)
     return ProducerApp(source, check_interval(heartbeat_interval), ResponseHeaders(headers))
 
 
@@ -149,19 +192,26 @@ class ProducerApp:
 
     def __init__(self, source: Source, heartbeat_interval: float, headers: ResponseHeaders) -> None:
         self._source = source
+        self._is_used = False
         self._heartbeat_interval = heartbeat_interval
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
+        """Answer one HTTP request; what is not an event that is produced is a `TypeError`."""
         if scope["type"] != "http":
             await answer_other(scope["type"], receive, send)
             return
+        check_on_trio()
         request = Request.of(scope)
         answer = judge(request)
         if not answer.streams:
             await send_answer(send, self._headers, answer)
             return
+        if self._is_used:
+            raise RuntimeError(
+                "this producer has had its client: call producer_app(source()) for each request"
+            )
+        self._is_used = True
         timer = HeartbeatTimer(self._heartbeat_interval)
         async with open_feed(self._source) as client:
             with ActiveStream(Opened(client), request.streams) as stream:

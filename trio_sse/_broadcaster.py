@@ -10,13 +10,14 @@ import math
 from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar, final, overload
 
-import msgspec
 import trio
 
+from ._core.conversion import encode_json
 from ._core.event_types import EventTypes, RegisteredEvent
 from ._core.hub import BroadcasterStatistics, Hub
-from ._core.options import HubOptions, Snapshot, StreamOptions
+from ._core.options import NO_KEY, HubOptions, Snapshot, StreamOptions
 from ._core.relay import Relay
+from ._core.run_guard import check_on_trio
 from ._core.subscription import Subscription
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class Broadcaster(trio.abc.AsyncResource):
         history_size: int = 256,
         max_clients: float = math.inf,
         reconnection_time: tuple[float, float] | None = None,
-        dumps: Callable[[object], bytes | str] = msgspec.json.encode,
+        dumps: Callable[[object], bytes | str] = encode_json,
         relay: Relay | None = None,
     ) -> None:
         options = HubOptions(
@@ -94,7 +95,15 @@ class Broadcaster(trio.abc.AsyncResource):
     @property
     def client_count(self) -> int:
         """How many clients get the next broadcast."""
-        return len(self._hub.registry)
+        return self._hub.client_count
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the last event; before the first one, an id that all events follow.
+
+        `None` without a history. With a relay: of the last event that has come back.
+        """
+        return self._hub.last_event_id
 
     @property
     def heartbeat_interval(self) -> float:
@@ -151,7 +160,8 @@ class Broadcaster(trio.abc.AsyncResource):
             event: The event type.
             data: `str` is sent as it is, `bytes` must be UTF-8, anything else becomes JSON (by
                 msgspec unless the broadcaster was given another `dumps`): dicts, lists,
-                dataclasses, attrs classes, Structs, datetimes, UUIDs, enums; `None` is ``null``.
+                dataclasses, attrs classes, Structs, pydantic models, datetimes, UUIDs, enums;
+                `None` is ``null``.
                 If the event type was registered with a payload type, it is that or can be
                 converted to it (in strict mode).
             topic: Only clients that asked for this topic get it. `None` for all clients.
@@ -205,7 +215,7 @@ class Broadcaster(trio.abc.AsyncResource):
         *,
         topics: Iterable[str] = (),
         snapshot: Snapshot | None = None,
-        key: Hashable = None,
+        key: Hashable = NO_KEY,
         key_limit: float = math.inf,
         max_age: float = math.inf,
     ) -> quart.Response:
@@ -222,22 +232,25 @@ class Broadcaster(trio.abc.AsyncResource):
                 `broadcast` are.
             key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
                 `None` for nobody's.
-            key_limit: How many streams of the key there may be at a time. Requests that are under
-                way together may exceed it.
+            key_limit: How many streams of the key there may be at a time.
             max_age: Seconds after which the stream ends, between two events, and the browser
                 reconnects; each stream ends after 80 to 100 % of it.
 
         Raises:
-            ValueError: If `key_limit` is less than 1, or `max_age` not greater than 0.
-            TypeError: If `topics` is not a collection of `str`.
+            ValueError: If `key_limit` is less than 1, or has no key; or `max_age` is not greater
+                than 0.
+            TypeError: If `topics` is not a collection of `str`, `snapshot` no function, `key`
+                cannot be looked up, or `request` is not Quart's.
+            RuntimeError: If the server does not run Trio.
         """
+        check_on_trio()
         from .quart import stream_response
 
         await trio.lowlevel.checkpoint()
         options = StreamOptions(
             topics=topics, snapshot=snapshot, key=key, key_limit=key_limit, max_age=max_age
         )
-        return stream_response(self, request, options)
+        return await stream_response(self, request, options)
 
     def disconnect(self, key: Hashable, *, final: bool = False) -> int:
         """End all streams of a key after what is queued for them; return how many.

@@ -1,62 +1,92 @@
 """Event streams in Quart-Trio routes: what `Broadcaster.stream` and `sse_route` return.
 
-Needs the extra ``quart``; those two import it when they are called. The body is a class, not an
-asynchronous generator: Quart enters and leaves it in one task, so that a client is registered
-exactly while its response is sent.
+Needs the extra ``quart``; those two import it when they are called. A client is registered in the
+view, before the head of its response is sent. The body is a class, not an asynchronous generator:
+Quart enters and leaves it in one task.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import weakref
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterable, Mapping
 from contextlib import AsyncExitStack
+from contextvars import Context, copy_context
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast, final
 
-import quart
 import trio
-from quart.wrappers.response import ResponseBody
+from attrs import evolve
 from trio.lowlevel import enable_ki_protection
 
-from ._core.client import Opened
-from ._core.feed import Source, open_feed
-from ._core.hub import Hub, hub_of
+from ._core import missing_extra
+from ._core.client import Client, Opened
+from ._core.feed import Source, check_source, open_feed
+from ._core.hub import hub_of
 from ._core.jitter import expiry
 from ._core.options import StreamOptions, check_interval
+from ._core.run_guard import check_on_trio
 from ._delivery.active_streams import ActiveStream
 from ._delivery.bypass import Bypass
 from ._delivery.chunks import Chunks
 from ._delivery.direct import PROBE, DirectStream
 from ._delivery.heartbeat import HeartbeatTimer
-from ._http.asgi import Request, judge, judge_for, open_stream
-from ._http.negotiation import Answer
+from ._http.asgi import Request, judge, open_stream
+from ._http.negotiation import STREAM, Answer
+
+try:
+    import quart
+    from quart.wrappers.response import ResponseBody
+except ModuleNotFoundError as error:
+    raise missing_extra(__name__, "quart", error) from error
 
 if TYPE_CHECKING:
     from ._broadcaster import Broadcaster
 
-#: Enters what a response is about into its stack; or returns what is to be sent instead.
-_Enter = Callable[[AsyncExitStack], Awaitable[Opened | Answer]]
+#: Enters what a response is about into its stack, and returns its stream.
+_Enter = Callable[[AsyncExitStack], Awaitable[Opened]]
 
 
-def view(broadcaster: Broadcaster) -> Callable[[], Awaitable[quart.Response]]:
+#: An option of all streams of a route, or a function of the request that returns it.
+Topics = Iterable[str] | Callable[[quart.Request], Iterable[str]]
+Key = Hashable | Callable[[quart.Request], Hashable]
+
+
+def view(
+    broadcaster: Broadcaster, options: StreamOptions, topics: Topics, key: Key
+) -> Callable[..., Awaitable[quart.Response]]:
     """Return a view function with an endpoint name of its own, for `trio_sse.sse_route`."""
 
-    async def events() -> quart.Response:
-        return await broadcaster.stream(quart.request)
+    async def events(*_: object, **__: object) -> quart.Response:
+        check_on_trio()
+        request = quart.request
+        own = evolve(
+            options,
+            topics=topics(request) if callable(topics) else topics,
+            key=key(request) if callable(key) else key,
+        )
+        return await stream_response(broadcaster, request, own)
 
     events.__name__ = f"events_{id(events):x}"
     return events
 
 
-def stream_response(
+async def stream_response(
     broadcaster: Broadcaster, request: quart.Request, options: StreamOptions
 ) -> quart.Response:
     """Return the answer to a request: what is broadcast, unless negotiation says otherwise."""
     hub, asked = hub_of(broadcaster), _read(request)
-    answer = judge_for(hub, options, asked)
     timer = HeartbeatTimer(hub.options.heartbeat_interval)
     timer.expires_at = trio.current_time() + expiry(options.max_age)
-    return _respond(answer, asked, timer, partial(_open, hub, options, asked))
+    try:
+        opened = await open_stream(hub, options, asked)
+    except Exception as error:  # Of the snapshot.
+        return _response(STREAM, _Whole(PROBE, error))
+    if isinstance(opened, Answer):
+        return _response(opened, _Whole(opened.body))
+    body = _StreamBody(asked, timer, partial(_return, opened))
+    _guard(opened.client, body)
+    return _response(STREAM, body)
 
 
 def producer_response(
@@ -71,36 +101,53 @@ def producer_response(
 
     Raises:
         ValueError: If `heartbeat_interval` is not greater than 0.
+        TypeError: If `request` is not Quart's, or `source` no source.
     """
+    check_on_trio()
+    check_source(source)
     timer = HeartbeatTimer(check_interval(heartbeat_interval))
     asked = _read(request)
     answer = judge(asked)
-    return _respond(answer, asked, timer, partial(_produce, source))
+    if not answer.streams:
+        return _response(answer, _Whole(answer.body))
+    return _response(answer, _StreamBody(asked, timer, partial(_produce, source, copy_context())))
 
 
 def _read(request: quart.Request) -> Request:
+    if not isinstance(cast("object", request), quart.Request):
+        raise TypeError(
+            f"quart.request is wanted, got {request!r}; in Starlette and FastAPI return "
+            "sse_app(broadcaster) or producer_app(source) from the route"
+        )
     return Request.of(cast("Mapping[str, Any]", request.scope))
 
 
-def _respond(
-    answer: Answer, request: Request, timer: HeartbeatTimer, enter: _Enter
-) -> quart.Response:
-    body = _StreamBody(request, timer, enter) if answer.streams else _Whole(answer.body)
+def _response(answer: Answer, body: ResponseBody) -> quart.Response:
     response = quart.Response(body, answer.status, dict(answer.headers))
-    if not answer.headers:  # Quart names a type, even of nothing.
+    if "content-type" not in dict(answer.headers):  # Quart names a type, even of nothing.
         del response.headers["content-type"]
     # Quart would cut the stream after RESPONSE_TIMEOUT, 60 seconds by default.
     response.timeout = None
     return response
 
 
-async def _open(
-    hub: Hub, options: StreamOptions, request: Request, _: AsyncExitStack
-) -> Opened | Answer:
-    return await open_stream(hub, options, request)
+def _guard(client: Client, body: _StreamBody) -> None:
+    """Let a client leave if its response is never sent: if that is dropped, or its task ends."""
+    registry = client.registry
+    registry.expect_response(client)
+    leave = weakref.finalize(body, partial(registry.changes.run, client.close))
+    leave.atexit = False
 
 
-async def _produce(source: Source, stack: AsyncExitStack) -> Opened:
+async def _return(opened: Opened, _: AsyncExitStack) -> Opened:
+    await trio.lowlevel.checkpoint()
+    return opened
+
+
+async def _produce(source: Source, context: Context, stack: AsyncExitStack) -> Opened:
+    """Enter a source, in the context of the view, which has returned."""
+    for variable, value in context.items():
+        variable.set(value)
     return Opened(await stack.enter_async_context(open_feed(source)))
 
 
@@ -123,10 +170,7 @@ class _StreamBody(ResponseBody):
         self._attention = trio.lowlevel.ParkingLot()
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
-        # Here and not in the view: a view's response may never be sent.
         opened = await self._enter(self._exit_stack)
-        if isinstance(opened, Answer):
-            return await _Whole(opened.body).__aenter__()
         self._stream = self._exit_stack.enter_context(ActiveStream(opened, self._request.streams))
         self._stream.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
         self._chunks = Chunks(self._stream)
@@ -182,6 +226,9 @@ class _StreamBody(ResponseBody):
             await self._timer.watch(wait, direct.beat, client.end)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             bypass.abort()
+        except Exception:
+            bypass.abort()
+            raise
         finally:
             direct.detach()
 
@@ -214,10 +261,16 @@ class _StreamBody(ResponseBody):
 
 @final
 class _Whole(ResponseBody, AsyncIterator[bytes]):
-    """A body that is known whole, of a response that says its length itself, if at all."""
+    """A body that is known whole, of a response that says its length itself, if at all.
 
-    def __init__(self, body: bytes) -> None:
+    Args:
+        body: All of it.
+        error: What cuts the response after it.
+    """
+
+    def __init__(self, body: bytes, error: Exception | None = None) -> None:
         self._chunks = [body] if body else []
+        self._error = error
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         await trio.lowlevel.checkpoint()
@@ -227,7 +280,7 @@ class _Whole(ResponseBody, AsyncIterator[bytes]):
         await trio.lowlevel.checkpoint()
         if self._chunks:
             return self._chunks.pop()
-        raise StopAsyncIteration
+        raise self._error or StopAsyncIteration()
 
     async def __aexit__(
         self,

@@ -216,7 +216,8 @@ class _Decoder:
         if line:
             self._has_data |= line.partition(":")[0] == "data"
             return None
-        dispatched = event if self._has_data else None
+        is_ours = event is not None and event.event in ("stream-position", "stream-end")
+        dispatched = event if self._has_data and not is_ours else None
         self._has_data = False
         return dispatched
 

@@ -52,7 +52,7 @@ async def test_each_client_gets_a_reconnection_time_of_its_own_first_and_last(
     times: list[int] = []
     for stream in streams:
         assert [event async for event in stream] == []
-        matched = re.fullmatch(RETRY.pattern * 2, stream.raw_bytes)
+        matched = re.fullmatch(rb"retry: (\d+)\n\n?retry: (\d+)\n\n", stream.raw_bytes)
         assert matched
         times += map(int, matched.groups())
     assert 1000 <= min(times) < 2500
@@ -75,9 +75,8 @@ async def test_the_time_comes_before_all_else(nursery: trio.Nursery, app_of: par
     broadcaster.broadcast("tick", "a")
     stream = await come_back(nursery, app_of(broadcaster), "?")
     blocks = stream.raw_bytes.split(b"\n\n")
-    assert blocks[0] == b"retry: 2000"
-    assert blocks[1].startswith(b"event: stream-reset\n")
-    assert blocks[2].startswith(b"id: ")
+    assert blocks[0].startswith(b"retry: 2000\nevent: stream-reset\n")
+    assert blocks[1].startswith(b"id: ")
 
 
 @pytest.mark.parametrize("forced", ["cancelled", "pruned"])
@@ -255,7 +254,6 @@ async def test_a_key_is_disconnected_cleanly_and_others_stay(
     ]
     broadcaster.broadcast("tick", "a")
     assert broadcaster.disconnect("ann") == 2
-    assert broadcaster.disconnect("ann") == 0
     assert broadcaster.disconnect(None) == 0
     assert broadcaster.client_count == 2
     broadcaster.broadcast("tick", "b")
@@ -264,6 +262,8 @@ async def test_a_key_is_disconnected_cleanly_and_others_stay(
         expected = ["a"] if key == "ann" else ["a", "b"]
         assert [event.data async for event in stream] == expected
         assert stream.complete
+    await wait_all_tasks_blocked()
+    assert broadcaster.disconnect("ann") == 0
 
 
 async def test_a_final_disconnect_lets_the_browser_stop_for_good(
@@ -275,7 +275,7 @@ async def test_a_final_disconnect_lets_the_browser_stop_for_good(
     assert broadcaster.disconnect("ann", final=True) == 1
     assert [event async for event in stream] == []
     assert stream.complete
-    assert stream.raw_bytes.endswith(b"retry: 1000\n\nid: end\n\n")
+    assert stream.raw_bytes.endswith(b"id: end\nretry: 1000\nevent: stream-end\ndata: {}\n\n")
     answer = await come_back(nursery, app, "end")
     assert (answer.status, answer.raw_bytes, answer.complete) == (204, b"", True)
     assert not await is_turned_away(nursery, app)
@@ -302,7 +302,7 @@ def test_keys_of_a_run_that_is_over_are_forgotten(broadcaster: Broadcaster) -> N
 
 async def test_a_key_that_is_none_registers_nobody(broadcaster: Broadcaster) -> None:
     await trio.lowlevel.checkpoint()
-    with pytest.raises(TypeError, match="unhashable"):
+    with pytest.raises(TypeError, match="key must be hashable"):
         broadcaster.subscribe(key=["a list"])  # type: ignore[arg-type]
     assert broadcaster.client_count == 0
     broadcaster.broadcast("x", "y")

@@ -18,8 +18,9 @@ from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.apps import AppOf
 from ..support.events import broadcast, told
-from ..support.streams import check_reset, come_back
+from ..support.streams import check_reset, come_back, position
 from ..support.thorough import THOROUGH
+from ..support.ways import see
 
 ID = re.compile(r"[0-9a-f]{12}-\d+")
 
@@ -87,7 +88,7 @@ async def test_a_first_connect_is_told_where_the_stream_is_and_gets_nothing_old(
 ) -> None:
     *_, last = await ids_of(broadcaster, "a", "b")
     stream = await open_event_stream(nursery, app_of(broadcaster))
-    assert stream.raw_bytes == f"id: {last}\n\n".encode()
+    assert stream.raw_bytes == position(last)
     broadcast(broadcaster, "c")
     assert told(await read_all(stream, broadcaster)) == [("x", "c")]
 
@@ -96,7 +97,7 @@ async def test_a_client_that_comes_before_the_first_event_can_come_back(
     nursery: trio.Nursery, app_of: AppOf, broadcaster: Broadcaster
 ) -> None:
     stream = await open_event_stream(nursery, app_of(broadcaster))
-    where = stream.raw_bytes.decode().removeprefix("id: ").strip()
+    where = see(stream.raw_bytes).id
     stream.disconnect()
     broadcast(broadcaster, "a", "b")
     again = await come_back(nursery, app_of(broadcaster), where)

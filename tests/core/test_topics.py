@@ -17,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from trio_sse import RESET_EVENT, Broadcaster, Subscription, sse_app
 from trio_sse._delivery.shared_queue import SharedQueue
 
+from ..support.streams import position
 from ..support.thorough import THOROUGH
 from ..support.ways import WAYS, Connection, Way, see
 
@@ -332,7 +333,7 @@ async def test_a_topic_that_is_no_str_is_refused_wherever_it_is_named(
 
 
 def heartbeat(id_: str) -> bytes:
-    return b": heartbeat\nid: %b\n\n" % id_.encode()
+    return HEARTBEAT + position(id_)
 
 
 async def test_a_heartbeat_tells_where_the_stream_is_once_if_it_has_moved_unseen(
@@ -421,7 +422,7 @@ async def test_clients_that_came_at_different_times_are_each_told_what_they_have
         assert connection.wire.endswith(b"data: 1\n\n" + heartbeat(last))
     await trio.sleep_until(26)
     for connection in late:
-        assert connection.wire == f"id: {last}\n\n".encode() + HEARTBEAT
+        assert connection.wire == position(last) + HEARTBEAT
 
 
 async def test_a_quiet_topic_beside_a_chatty_one_does_not_age_out(
@@ -464,7 +465,7 @@ async def test_no_heartbeat_is_ahead_of_an_event_that_still_waits(
 
 
 def test_a_cut_anywhere_is_read_up_to_its_last_whole_block() -> None:
-    wire = b"retry: 1\n\nid: 1\nevent: x\ndata: a\n\n: c\nid: 2\n\ndata: b\n\n"
+    wire = b"retry: 1\n\nid: 1\nevent: x\ndata: a\n\n: c\n\n" + position("2") + b"data: b\n\n"
     assert see(wire).events == [("x", "a"), ("message", "b")]
     assert see(wire).id == "2"
     assert see(wire[:-1]).events == [("x", "a")]

@@ -100,7 +100,7 @@ async def test_who_logs_out_has_no_stream_any_more_and_none_comes_back(tmp_path:
         gone = await program.post("/logout", None, here)
         for stream in streams:
             assert await stream.rest() == []
-            assert stream.body.endswith(b"\nid: end\n\n")
+            assert stream.body.endswith(b"\nid: end\nevent: stream-end\ndata: {}\n\n")
         # A browser comes back once, and hears that it shall not, whether it has a session or none.
         back = {"last-event-id": "end"}
         assert await program.status("GET", "/notifications", back | there) == 204

@@ -53,7 +53,7 @@ async def test_the_quickstart_streams_and_ends_cleanly_on_ctrl_c(tmp_path: Path)
             process: trio.Process = await nursery.start(
                 trio.run_process, [sys.executable, str(program)]
             )
-            received = await get_until(port, b"data: {")
+            received = await get_until(port, b'data: {"')
             process.send_signal(signal.SIGINT)
     assert b"event: tick" in received
 

@@ -51,6 +51,7 @@ async def test_another_method_is_refused_with_those_allowed(method: str) -> None
     assert answer.headers == {
         "content-type": "text/plain; charset=utf-8",
         "content-length": str(len(answer.raw_bytes)),
+        "cache-control": "no-store",
         "allow": "GET, HEAD",
     }
     assert answer.raw_bytes == b"This is an event stream: use GET.\n"

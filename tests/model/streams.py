@@ -6,15 +6,18 @@ A `Stream` reads what has arrived; how it arrives is the business of the classes
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import attrs
 import trio
 
-from trio_sse import RESET_EVENT
+from trio_sse import END_EVENT, POSITION_EVENT, RESET_EVENT
 from trio_sse._core.hub import hub_of
 from trio_sse._core.options import StreamOptions
 
 from .life import END, Life, Memory, Page
+
+BEAT: Final = b": heartbeat\n\n"
 
 
 class Stream:
@@ -31,7 +34,7 @@ class Stream:
         self.known = [(0, memory)]
         #: Whether the client is still to be told where the stream is.
         self.lost = not memory.id
-        self.reset = self.timed = self.final = False
+        self.reset = self.timed = self.final = self.may_be_final = False
         #: The number of the last event before it was registered, and of the last one it is owed.
         self.joined: int | None = None
         self.owed: int | None = None
@@ -111,10 +114,16 @@ class Stream:
             if end < 0:
                 break
             end += 2 * (end > start + 1)
+            if self.wire[start:end].endswith(BEAT) and self._is_position_at(end):
+                end = self.wire.index(b"\n\n", end) + 2  # One write.
             self._take(self.wire[start:end].decode())
             self.known.append((end, self.memory))
         if self.complete:
             self._check_end()
+
+    def _is_position_at(self, start: int) -> bool:
+        block, empty, _ = self.wire[start:].partition(b"\n\n")
+        return bool(empty) and b"event: stream-position" in block
 
     def check_settled(self) -> None:
         """Check that nothing is held back, now that all tasks wait."""
@@ -132,19 +141,24 @@ class Stream:
             assert self.memory.n == self.life.count, "an id that ages"
 
     def _take(self, block: str) -> None:
+        """Take a block; whether a client keeps an id without data makes no difference to any."""
+        before, beat, block = block.rpartition(BEAT.decode())
+        assert not before.strip() or before.startswith("retry: ")
         lines = [line.partition(": ") for line in block.split("\n") if line]
         fields = {name: value for name, _, value in lines}
         assert len(fields) == len(lines)
-        self.timed |= "retry" in fields
-        assert self.timed or not self.life.reconnection_time or not fields
-        if "" in fields:
-            assert fields.pop("") == "heartbeat"
-            assert fields.keys() <= {"id"}
+        assert "id" not in fields or fields["data"], "an id that some clients drop"
+        first = not self.timed
+        self.timed |= fields.pop("retry", None) is not None
+        assert self.timed or not self.life.reconnection_time or not (fields or beat)
+        if beat:
+            assert not fields or fields.keys() == {"event", "id", "data"}
             self._take_heartbeat(fields.get("id"))
-        elif "data" not in fields:
-            assert fields.keys() <= {"id", "retry"}
-            if "id" in fields:
-                self._take_id(fields["id"])
+        elif not fields:
+            assert first or self.owed is not None or not lines
+        elif fields["event"] in (POSITION_EVENT, END_EVENT):
+            assert fields["data"] == "{}"
+            self._take_id(fields["id"], final=fields["event"] == END_EVENT)
         elif "id" in fields:
             self._take_event(fields)
         elif fields["event"] == RESET_EVENT:
@@ -169,9 +183,10 @@ class Stream:
             assert self.life.last(n, self.page) <= self.memory.n, "a heartbeat ahead of an event"
             self.memory = Memory(event_id, self.life, n)
 
-    def _take_id(self, event_id: str) -> None:
-        if event_id == END:
-            assert self.final
+    def _take_id(self, event_id: str, *, final: bool) -> None:
+        assert final == (event_id == END)
+        if final:
+            assert self.final or self.may_be_final
             self.memory = attrs.evolve(self.memory, id=END)
             return
         assert self.lost, "an id, though the client knows where it is"

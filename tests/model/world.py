@@ -126,9 +126,12 @@ class World:
         stream = self._streams[reader]
         if stream is not None and stream.life is self.life:
             ended = self.broadcaster.disconnect(stream, final=final)
-            assert ended == (stream.joined is not None and stream.owed is None)
-            if ended:
-                stream.owed, stream.final = self.life.count, final
+            if stream.owed is None:
+                assert ended == (stream.joined is not None)
+                if ended:
+                    stream.owed, stream.final = self.life.count, final
+            elif ended:  # It drains, and may have been at its end already.
+                stream.may_be_final = stream.may_be_final or final
 
     def close(self) -> None:
         for stream in self._open:

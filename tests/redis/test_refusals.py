@@ -14,14 +14,15 @@ from ..support.apps import AppOf
 from ..support.events import take
 from ..support.redis_server import RedisServer
 from ..support.relay_nodes import Node, Nodes
+from ..support.streams import position
 from ..support.waiting import until
 
 
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
-        ("http://localhost", "must begin with redis://, rediss:// or unix://, got 'http'"),
-        ("localhost:6379", "must begin with redis://, rediss:// or unix://, got 'localhost'"),
+        ("http://localhost", "must begin with redis://, .* got http://"),
+        ("localhost:6379", "must begin with redis://"),
         ("", "must begin with redis://"),
         ("redis:///0", "names no host"),
         ("unix://", "names no host, as .* or unix://"),
@@ -115,13 +116,13 @@ async def test_what_others_write_into_the_stream_that_is_no_event_is_refused(
 ) -> None:
     node = await nodes.start()
     stream = await open_event_stream(nursery, app_of(node.broadcaster))
-    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    await until(lambda: stream.raw_bytes == position("0-0"))
     for fields in _MALFORMED.values():
         nodes.ask("XADD", "*", *fields)
     (good,) = await node.publish("good")
     (event,) = await take(stream, 1)
     assert (event.event, event.data, event.id) == ("tick", "good", good)
-    assert stream.raw_bytes == f"id: 0-0\n\nid: {good}\nevent: tick\ndata: good\n\n".encode()
+    assert stream.raw_bytes == position("0-0") + f"id: {good}\nevent: tick\ndata: good\n\n".encode()
     statistics = node.relay.statistics()
     assert (statistics.refused, statistics.received) == (len(_MALFORMED), len(_MALFORMED) + 1)
 
@@ -131,7 +132,7 @@ async def test_what_others_write_into_the_stream_is_framed_anew(
 ) -> None:
     node = await nodes.start()
     stream = await open_event_stream(nursery, app_of(node.broadcaster))
-    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    await until(lambda: stream.raw_bytes == position("0-0"))
     data = "a\r\n\r\nid: 1-1\revent: forged\ndata: forged\n\n"
     others = ("id", "9-9", "retry", "0", "comment", "x")
     nodes.ask("XADD", "5-1", "event", ":id", "data", data)

@@ -20,6 +20,7 @@ from ..support.events import take, take_data, told
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer, server_binary
 from ..support.relay_nodes import Node, Nodes
+from ..support.streams import position
 from ..support.waiting import until
 
 
@@ -87,7 +88,7 @@ async def test_the_id_of_a_stream_without_events_is_the_one_that_all_follow(
 ) -> None:
     node = await nodes.start()
     stream = await open_event_stream(nursery, app_of(node.broadcaster))
-    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    await until(lambda: stream.raw_bytes == position("0-0"))
     assert node.relay.statistics().head == "0-0"
 
 

@@ -19,7 +19,7 @@ from ..support.events import numbers, take, take_data
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer
 from ..support.relay_nodes import Node, Nodes
-from ..support.streams import check_reset, come_back
+from ..support.streams import check_reset, come_back, position
 from ..support.thorough import THOROUGH
 from ..support.waiting import until
 from ..support.ways import stream_app
@@ -201,7 +201,7 @@ async def test_a_reset_is_followed_by_the_state_and_by_where_that_is(
     stream = await come_back(nursery, app, "1-1")
     reset, state = await take(stream, 2)
     assert (reset.event, state.event, state.data) == (RESET_EVENT, "state", "now")
-    assert stream.raw_bytes.endswith(f"event: state\ndata: now\n\nid: {last}\n\n".encode())
+    assert stream.raw_bytes.endswith(b"event: state\ndata: now\n\n" + position(last))
     exact = await come_back(nursery, app, last)
     await node.publish("y")
     assert [(event.event, event.data) for event in await take(exact, 1)] == [("tick", "y")]
@@ -212,7 +212,7 @@ async def test_who_came_before_the_first_event_may_come_back_to_any_node(
 ) -> None:
     here = await nodes.start()
     stream = await open_event_stream(nursery, app_of(here.broadcaster))
-    await until(lambda: stream.raw_bytes == b"id: 0-0\n\n")
+    await until(lambda: stream.raw_bytes == position("0-0"))
     stream.disconnect()
     await publish(here, 30)
     later = await nodes.start(history_size=2)
@@ -252,7 +252,7 @@ async def test_while_redis_is_away_what_is_at_hand_is_served_and_others_come_bac
         line.cut()
         await until(lambda: not node.relay.statistics().ready)
         live = await open_event_stream(nursery, app_of(node.broadcaster))
-        await until(lambda: live.raw_bytes == f"id: {ids[-1]}\n\n".encode())
+        await until(lambda: live.raw_bytes == position(ids[-1]))
         covered = await come_back(nursery, app_of(node.broadcaster), ids[1])
         assert await take_data(covered, 2) == ["3", "4"]
         later = await come_back(nursery, app_of(node.broadcaster), ids[0])

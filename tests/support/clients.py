@@ -23,6 +23,8 @@ from httpx_sse import ServerSentEvent
 # As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
 from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
 
+from trio_sse import END_EVENT, POSITION_EVENT
+
 Headers = Mapping[str, str]
 
 NO_HEADERS: Final[Headers] = {}
@@ -79,7 +81,7 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
         for line in self._lines.decode(text) if text else []:
             event = self._decoder.decode(line)
             # A block without data is no event for a browser; httpx-sse gives an empty one.
-            if event and event.data:
+            if event and event.data and event.event not in (POSITION_EVENT, END_EVENT):
                 self._events.append(event)
 
 

@@ -66,7 +66,8 @@ def close_standard_input() -> None:
 
 def body_of(response: bytes) -> bytes:
     """Return the events of a whole response, without their ids."""
-    return re.sub(rb"id: .*\n", b"", whole_body_of(response)).removeprefix(b"\n")
+    body = re.sub(rb"id: .*\n", b"", whole_body_of(response)).removeprefix(b"\n")
+    return body.replace(b"event: stream-position\ndata: {}\n\n", b"")
 
 
 def whole_body_of(response: bytes) -> bytes:

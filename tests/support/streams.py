@@ -47,4 +47,9 @@ def check_reset(stream: EventStream, event: ServerSentEvent, reason: str, last_i
     # The reset itself has no id: a cut right behind it leads to a reset again.
     head, _, rest = stream.raw_bytes.partition(b"\n\n")
     assert b"id:" not in head
-    assert rest == f"id: {last_id}\n\n".encode()
+    assert rest == position(last_id)
+
+
+def position(event_id: str) -> bytes:
+    """Return the block that tells a place and nothing else."""
+    return f"id: {event_id}\nevent: stream-position\ndata: {{}}\n\n".encode()

@@ -14,7 +14,7 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from trio_sse import Broadcaster, sse_app
+from trio_sse import END_EVENT, POSITION_EVENT, Broadcaster, sse_app
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
@@ -47,13 +47,17 @@ class Seen:
 
 
 def see(wire: bytes, last_id: str = "") -> Seen:
-    """Read a stream, or the beginning of one, as far as its blocks are whole."""
+    """Read a stream, or the beginning of one, as far as its blocks are whole.
+
+    Some clients drop an id without data, so there must be none.
+    """
     events: list[tuple[str, str]] = []
     *blocks, _ = wire.decode("utf-8", "ignore").split("\n\n")
     for block in blocks:
         fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
+        assert "id" not in fields or fields["data"]
         last_id = fields.get("id", last_id)
-        if "data" in fields:
+        if "data" in fields and fields.get("event") not in (POSITION_EVENT, END_EVENT):
             events.append((fields.get("event", "message"), fields["data"]))
     return Seen(events, last_id)
 

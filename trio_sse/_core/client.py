@@ -8,19 +8,17 @@ moves what is queued past the client's own task, a `Response` is what a browser 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from .event import ServerSentEvent
+from .event import HEARTBEAT, ServerSentEvent, after_heartbeat, position_event
 from .options import StreamOptions
 
 if TYPE_CHECKING:
     from .registry import Registry
-
-HEARTBEAT: Final = ServerSentEvent(data=None, comment="heartbeat")
 
 
 class Recipient(Protocol):
@@ -87,6 +85,7 @@ class Client:
         "_send",
         "_taken",
         "_told",
+        "began_at",
         "buffer_size",
         "ended",
         "final",
@@ -108,6 +107,8 @@ class Client:
         self.registry = registry
         self.buffer_size = buffer_size
         self.options = options
+        #: The id of the last event that its reader knew before these, inside the program.
+        self.began_at: str | None = None
         #: What goes before all that is in the channel, however much it is; the first is last.
         self._backlog: list[ServerSentEvent] = []
         #: How many events were ever put in here, and taken.
@@ -136,10 +137,11 @@ class Client:
 
     # What its hub does.
 
-    def put_first(self, events: Sequence[ServerSentEvent]) -> None:
-        """Let these go before all others."""
+    def put_first(self, events: Sequence[ServerSentEvent], began_at: str | None) -> None:
+        """Let these go before all others, for one who knows all until an id."""
         self._backlog = [*events][::-1]
         self._given += len(events)
+        self.began_at = began_at
 
     def offer(self, event: ServerSentEvent) -> Client | None:
         """See `Recipient.offer`."""
@@ -182,6 +184,11 @@ class Client:
             self._awaited.append((self._given, taken))
             self._tell_taken()
             return taken
+
+    def expect_no_more(self, taken: trio.Event) -> None:
+        """Forget an event of `expect_taken`, for which nobody waits any more."""
+        if not taken.is_set():
+            self._awaited = [wait for wait in self._awaited if wait[1] is not taken]
 
     @property
     def has_room(self) -> bool:
@@ -244,7 +251,9 @@ class Client:
         self._told = registry.position
         if registry.position in (told, registry.position_of(self.topics)):
             return HEARTBEAT
-        return attrs.evolve(HEARTBEAT, id=registry.last_id)
+        if registry.last_id is None:
+            return HEARTBEAT
+        return after_heartbeat(position_event(registry.last_id))
 
     def _end(self) -> None:
         self.ended = True
@@ -269,5 +278,5 @@ class Opened:
     replay: list[bytes] = attrs.field(factory=list[bytes])
     """The blocks before all events, however many; the first is last, to be taken out."""
 
-    epilogue: bytes = b""
-    """What goes out at the end, if that is clean."""
+    retry: int | None = None
+    """The reconnection time that is told at the end, in milliseconds."""

@@ -1,14 +1,15 @@
-"""Payloads as their type has them: msgspec's conversion, and what it leaves out.
+"""Payloads as their type has them, and as JSON: msgspec's conversion, and what it leaves out.
 
 A dataclass that is made from a dict has its defaults from its class only, where msgspec's own
-encoder does not look; they are set here. It knows types and values, and not what they are for.
+encoder does not look; they are set here. Pydantic's models are known by their methods. It knows
+types and values, and not what they are for.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any, cast, final
+from typing import Any, Final, cast, final, get_origin
 
 import attrs
 import msgspec
@@ -37,7 +38,11 @@ class Conversion:
         described = (
             msgspec.inspect.DataclassType
         )  # So are attrs classes, which have what they need.
-        kinds = [part.cls for part in _parts_of(info) if isinstance(part, described)]
+        kinds = [
+            get_origin(part.cls) or part.cls
+            for part in _parts_of(info)
+            if isinstance(part, described)
+        ]
         self._dataclasses = {kind for kind in kinds if dataclasses.is_dataclass(kind)}
 
     def convert(self, value: object) -> object:
@@ -47,7 +52,7 @@ class Conversion:
             msgspec.ValidationError: If it does not fit; the message names the field at fault.
         """
         try:
-            converted: object = msgspec.convert(value, self._to)
+            converted: object = msgspec.convert(value, self._to, dec_hook=_validate)
         except msgspec.ValidationError:
             if _is_of_subclass(value, self._to):
                 return value
@@ -58,11 +63,33 @@ class Conversion:
 
     def _set_defaults(self, value: object) -> None:
         if type(value) in self._dataclasses:
+            held = getattr(value, "__dict__", {})  # An instance of the user's holds all of them.
             for field in dataclasses.fields(cast("Any", value)):
-                if field.default is not dataclasses.MISSING:
+                if field.default is not dataclasses.MISSING and field.name not in held:
                     object.__setattr__(value, field.name, getattr(value, field.name))
         for part in _members(value):
             self._set_defaults(part)
+
+
+def _validate(to: Any, value: object) -> object:
+    """Return the value as a class has it that msgspec does not know: pydantic's models do."""
+    if isinstance(value, get_origin(to) or to):
+        return value
+    if hasattr(to, "model_validate"):
+        validated: object = to.model_validate(value)
+        return validated
+    raise TypeError(f"Expected `{to.__name__}`, got `{type(value).__name__}`")
+
+
+def _dump(value: Any) -> object:
+    """Return the fields of an object that msgspec does not know: pydantic's models have them."""
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"objects of type {type(value).__name__} are none that msgspec knows")
+
+
+#: Turns data into JSON.
+encode_json: Final = msgspec.json.Encoder(enc_hook=_dump).encode
 
 
 def _is_of_subclass(value: object, of: object) -> bool:

@@ -24,8 +24,24 @@ _FORBIDDEN: Final = re.compile(r"[\r\n\0]")
 #: The default event type (WHATWG HTML 9.2.6, "dispatch the event"), which needs no `event` line.
 _DEFAULT_TYPE: Final = "message"
 
+#: The event type that tells a client that events may have been missed; its data is the reason.
+RESET_EVENT: Final = "stream-reset"
+
+#: The event type of a block that only tells a client its last event ID, however little it listens
+#: for: many clients drop the id of a block without data.
+POSITION_EVENT: Final = "stream-position"
+
+#: The event type of the last block of a stream that is over for good.
+END_EVENT: Final = "stream-end"
+
 #: The last event ID of a client that shall not come back; no other event has it.
 END_ID: Final = "end"
+
+#: What a broadcaster says itself, and nobody else.
+RESERVED_EVENTS: Final = frozenset({RESET_EVENT, POSITION_EVENT, END_EVENT})
+
+#: The data of those of them that need none: who reads all data as JSON must be able to read it.
+_NO_DATA: Final = "{}"
 
 #: Browsers read the reconnection time into a double; a larger integer would not arrive as sent.
 _MAX_RETRY: Final = 2**53 - 1
@@ -135,6 +151,23 @@ class ServerSentEvent:
         return block + "\n"
 
 
+def position_event(event_id: str | None) -> ServerSentEvent:
+    """Return the block that only tells where a stream is."""
+    return ServerSentEvent(POSITION_EVENT, _NO_DATA, id=event_id)
+
+
+def end_event(retry: int | None) -> ServerSentEvent:
+    """Return the last block of a stream that is over for good.
+
+    A browser asks once more, by this id, and is refused.
+    """
+    return ServerSentEvent(END_EVENT, _NO_DATA, END_ID, retry)
+
+
+#: A comment that shows that the connection is alive.
+HEARTBEAT: Final = ServerSentEvent(data=None, comment="heartbeat")
+
+
 def numbered(event: ServerSentEvent, event_id: str) -> ServerSentEvent:
     """Return an event under the id that a history gives it; the rest is not encoded again.
 
@@ -142,14 +175,22 @@ def numbered(event: ServerSentEvent, event_id: str) -> ServerSentEvent:
         event: An event that has neither an id nor a comment.
         event_id: The id, which is known to have no line end.
     """
+    return _twin(event, event_id, b"id: %b\n%b" % (event_id.encode(), event.encode()))
+
+
+def after_heartbeat(event: ServerSentEvent) -> ServerSentEvent:
+    """Return an event before which a heartbeat goes out, as a block of its own, in one write."""
+    return _twin(event, event.id, HEARTBEAT.encode() + event.encode())
+
+
+def _twin(event: ServerSentEvent, event_id: str | None, wire: bytes) -> ServerSentEvent:
     twin = object.__new__(ServerSentEvent)
-    wire = b"id: %b\n%b" % (event_id.encode(), event.encode())
     for name, value in (
         ("event", event.event),
         ("data", event.data),
         ("id", event_id),
         ("retry", event.retry),
-        ("comment", None),
+        ("comment", event.comment),
         ("_wire", wire),
     ):
         object.__setattr__(twin, name, value)

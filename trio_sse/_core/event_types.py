@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Callable
-from typing import Any, Final, Generic, Protocol, TypeVar, final
+from typing import Any, Final, Generic, Protocol, TypeVar, cast, final
 
 import attrs
 import msgspec
 
 from .conversion import Conversion
-from .event import ServerSentEvent
-
-#: The event type that tells a client that events may have been missed; only the broadcaster sends
-#: it.
-RESET_EVENT: Final = "stream-reset"
+from .event import RESERVED_EVENTS, ServerSentEvent
 
 #: Types that a browser's EventSource dispatches itself: a listener could not tell ours from its
 #: own.
@@ -81,6 +77,8 @@ class EventTypes:
     """
 
     def __init__(self, *, strict: bool, dumps: Callable[[object], bytes | str]) -> None:
+        if not callable(dumps):
+            raise TypeError(f"dumps must be a function that returns str or bytes, got {dumps!r}")
         self._strict = strict
         self._dumps = dumps
         self._events: dict[str, RegisteredEvent[Any]] = {}
@@ -116,7 +114,7 @@ class EventTypes:
         _check_not_reserved(event)
         if self._strict:
             data = self._find(event).convert(data)
-        encoded = data if isinstance(data, str | bytes) else self._dumps(data)
+        encoded = data if isinstance(data, str | bytes) else self._encode(event, data)
         if isinstance(encoded, str):
             return encoded
         try:
@@ -125,6 +123,20 @@ class EventTypes:
             raise ValueError(
                 f"data must be UTF-8, got {reprlib.repr(encoded)}; decode it, or send it as base64"
             ) from error
+
+    def _encode(self, event: str, data: object) -> bytes | str:
+        try:
+            encoded = cast("object", self._dumps(data))
+        except RecursionError as error:
+            raise ValueError(f"data of event {event!r} contains itself, or is too deep") from error
+        except TypeError as error:
+            raise TypeError(
+                f"data of event {event!r} cannot be turned into JSON: {error}; make it of dicts, "
+                "lists and dataclasses, or give Broadcaster(dumps=...) a function that knows it"
+            ) from error
+        if isinstance(encoded, str | bytes):
+            return encoded
+        raise TypeError(f"dumps must return str or bytes, got {reprlib.repr(encoded)}")
 
     def _find(self, event: str) -> RegisteredEvent[Any]:
         if event not in self._events:
@@ -145,8 +157,8 @@ class EventTypes:
 
 
 def _check_not_reserved(event: str) -> None:
-    if event == RESET_EVENT:
-        raise ValueError(f"{RESET_EVENT!r} is sent by the broadcaster itself; choose another name")
+    if event in RESERVED_EVENTS:
+        raise ValueError(f"{event!r} is sent by the broadcaster itself; choose another name")
 
 
 def _name(payload_type: object) -> str:

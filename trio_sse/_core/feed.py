@@ -7,6 +7,7 @@ Its events go the way of all others. It knows nothing of hubs.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
@@ -25,6 +26,19 @@ Source = AbstractAsyncContextManager[trio.abc.ReceiveChannel[ServerSentEvent]]
 _AHEAD: Final = 1
 
 
+def check_source(source: object) -> None:
+    """Refuse what cannot be entered as a source.
+
+    Raises:
+        TypeError: If so.
+    """
+    if not isinstance(source, AbstractAsyncContextManager):
+        raise TypeError(
+            "source must be what a function returns that is decorated with trio.as_safe_channel, "
+            f"or another asynchronous context manager that gives a channel, got {source!r}"
+        )
+
+
 @asynccontextmanager
 async def open_feed(source: Source) -> AsyncGenerator[Client]:
     """Let a source feed a client, until one of them ends."""
@@ -40,8 +54,13 @@ async def open_feed(source: Source) -> AsyncGenerator[Client]:
         client.close()
 
 
-async def _feed(events: trio.abc.ReceiveChannel[ServerSentEvent], client: Client) -> None:
+async def _feed(events: trio.abc.ReceiveChannel[object], client: Client) -> None:
     async for event in events:
+        if not isinstance(event, ServerSentEvent):
+            raise TypeError(
+                "a producer must yield trio_sse.ServerSentEvent, such as "
+                f"ServerSentEvent('token', 'text'), got {reprlib.repr(event)}"
+            )
         while not client.ended and not _has_taken(client, event):
             await client.expect_taken().wait()
         if client.ended:

@@ -20,13 +20,14 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .client import Client, Opened
-from .event import ServerSentEvent
-from .event_types import RESET_EVENT, EventTypes
+from .event import RESET_EVENT, ServerSentEvent
+from .event_types import EventTypes
 from .history import History, LocalHistory
 from .options import HubOptions, StreamOptions, check_topic
 from .preamble import Preamble, Replay
 from .registry import Registry
 from .relay import Relay, Replayed
+from .run_guard import check_on_trio
 from .subscription import Subscription
 
 _logger = logging.getLogger("trio_sse")
@@ -112,6 +113,8 @@ class Hub:
 
     def admits(self, options: StreamOptions) -> bool:
         """Tell whether one more response may be opened."""
+        self.registry.check_run()
+        self.registry.tidy()
         key = options.key
         return not (
             self.closed
@@ -133,7 +136,7 @@ class Hub:
     def open(self, options: StreamOptions, replayed: Replayed) -> Opened:
         """Register a client whose events go out in a response; return with what it begins.
 
-        `aclose` waits until that response closes the client, or cancels it.
+        Whoever opens it adds the response, or closes the client.
 
         Raises:
             trio.ClosedResourceError: If the broadcaster was closed.
@@ -146,15 +149,15 @@ class Hub:
             replay = self._preamble.look_up(replayed.last_event_id, options.topics)
             client = Client(self.registry, self.buffer_size, options, replay.behind)
             self.registry.add(client)
-            self.registry.responses.add(client)
             state = self._take_snapshot(client, replay, options)
-        before = [*self._preamble.reconnection(), *replayed.blocks, *replay.missed]
-        epilogue = b"".join(self._preamble.reconnection())
-        return Opened(client, [*before, *state, *replay.position][::-1], epilogue)
+        before = [*self._preamble.retry_line(), *replayed.blocks, *replay.missed]
+        blocks = [*before, *state, *replay.position]
+        return Opened(client, blocks[::-1], self._preamble.draw_retry())
 
     def subscribe(self, last_event_id: str | None, options: StreamOptions) -> Subscription:
         """See `Broadcaster.subscribe`."""
         self.check_open()
+        check_on_trio()
         self.registry.check_run()
         client = Client(self.registry, self.buffer_size, options)
         self.registry.changes.run(self._admit, client, last_event_id)
@@ -187,16 +190,34 @@ class Hub:
 
     # How it is.
 
+    @property
+    def client_count(self) -> int:
+        """See `Broadcaster.client_count`."""
+        self.registry.tidy()
+        return len(self.registry)
+
+    @property
+    def last_event_id(self) -> str | None:
+        """See `Broadcaster.last_event_id`."""
+        return None if self._history is None else self._history.last_id
+
     async def wait_all_taken(self) -> None:
         """See `Broadcaster.wait_all_taken`."""
         await trio.lowlevel.checkpoint()
+        self.registry.check_run()
         self.registry.changes.catch_up()
-        for taken in [client.expect_taken() for client in self.registry]:
-            if not taken.is_set():  # Each wait is a turn of the scheduler.
-                await taken.wait()
+        awaited = [(client, client.expect_taken()) for client in self.registry]
+        try:
+            for _, taken in awaited:
+                if not taken.is_set():  # Each wait is a turn of the scheduler.
+                    await taken.wait()
+        finally:
+            for client, taken in awaited:
+                client.expect_no_more(taken)
 
     def statistics(self) -> BroadcasterStatistics:
         """See `Broadcaster.statistics`."""
+        self.registry.tidy()
         return BroadcasterStatistics(
             clients=len(self.registry),
             clients_direct=sum(client.waker is not None for client in self.registry),
@@ -246,7 +267,8 @@ class Hub:
             raise
 
     def _admit(self, client: Client, last_event_id: str | None) -> None:
-        client.put_first(self._preamble.missed_events(last_event_id, client.topics))
+        missed, began_at = self._preamble.missed_events(last_event_id, client.topics)
+        client.put_first(missed, began_at)
         self.registry.add(client)
 
     def _end(self, clients: Sequence[Client], final: bool = False) -> None:

@@ -6,9 +6,11 @@ numbers, and neither what they are for nor who asks.
 
 from __future__ import annotations
 
+import inspect
 import math
+import reprlib
 from collections.abc import Callable, Hashable, Iterable
-from typing import Any, cast, final
+from typing import Any, Final, cast, final
 
 import attrs
 
@@ -16,6 +18,16 @@ from .jitter import TimeRange
 
 #: What a stream may begin with, besides what its client has missed: event types and their data.
 Snapshot = Callable[[], Iterable[tuple[str, object]]]
+
+
+@final
+class _NoKey:
+    def __repr__(self) -> str:
+        return "None"
+
+
+#: No key was given; with a limit that is a mistake, where `None` is somebody without a key.
+NO_KEY: Final = _NoKey()
 
 
 def check_count(name: str, value: object, *, at_least: int) -> None:
@@ -63,11 +75,35 @@ def check_interval(heartbeat_interval: float | None) -> float:
     return seconds
 
 
-def check_range(name: str, value: TimeRange) -> None:
+def check_range(name: str, value: object) -> None:
     """Refuse what is not a range of times that a browser can wait for."""
-    low, high = value
-    if not 0 <= low <= high < 2**31:
-        raise ValueError(f"{name} must be (low, high) seconds with 0 <= low <= high, got {value!r}")
+    match value:
+        case (int() | float() as low, int() | float() as high) if 0 <= low <= high < 2**31:
+            return
+        case _:
+            raise ValueError(
+                f"{name} must be two numbers of seconds, (low, high) with 0 <= low <= high and "
+                f"high < 2**31, such as (1, 5), got {reprlib.repr(value)}"
+            )
+
+
+def check_snapshot(name: str, value: object) -> None:
+    """Refuse what is not a function, or one that is to be awaited."""
+    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+        raise TypeError(
+            f"{name} must be a function, not asynchronous, that returns (event type, data) pairs, "
+            f"got {reprlib.repr(value)}"
+        )
+
+
+def check_key(name: str, value: object) -> None:
+    """Refuse what cannot be looked up."""
+    try:
+        hash(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must be hashable, such as a str or a tuple, got {reprlib.repr(value)}"
+        ) from error
 
 
 def _checked(check: Callable[..., None], **limits: int) -> Callable[[Any, Any, Any], None]:
@@ -103,17 +139,18 @@ class StreamOptions:
     """What one stream is asked for, whatever way it goes.
 
     Raises:
-        ValueError: If `key_limit` is less than 1, or `max_age` is not greater than 0.
-        TypeError: If `topics` is not a collection of `str`.
+        ValueError: If `key_limit` is less than 1 or has no key, or `max_age` not greater than 0.
+        TypeError: If `topics` is not a collection of `str`, `snapshot` no function, or `key` cannot
+            be looked up.
     """
 
     topics: frozenset[str] = attrs.field(default=frozenset(), converter=check_topics)
     """What the client gets, besides the events without a topic."""
 
-    snapshot: Snapshot | None = None
+    snapshot: Snapshot | None = attrs.field(default=None, validator=_checked(check_snapshot))
     """Returns what the stream begins with, unless its client gets just what it missed."""
 
-    key: Hashable = None
+    key: Hashable = attrs.field(default=NO_KEY, validator=_checked(check_key))
     """Whose stream it is, to be limited and disconnected by; `None` for nobody's."""
 
     key_limit: float = attrs.field(default=math.inf, validator=_checked(check_limit))
@@ -121,3 +158,13 @@ class StreamOptions:
 
     max_age: float = attrs.field(default=math.inf, validator=_checked(check_seconds))
     """Seconds after which the stream ends, between two events; each after 80 to 100 % of it."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.key is not NO_KEY:
+            return
+        object.__setattr__(self, "key", None)
+        if self.key_limit < math.inf:
+            raise ValueError(
+                f"key_limit={self.key_limit!r} limits the streams of a key: give a key, too, such "
+                "as the user's name (max_clients= of the broadcaster limits all streams)"
+            )

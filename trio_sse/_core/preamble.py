@@ -6,13 +6,14 @@ changed by it. It knows the history and the wire; it knows neither who asks nor 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import final
+import reprlib
+from collections.abc import Iterable, Sequence
+from typing import Any, final
 
 import attrs
 
-from .event import ServerSentEvent
-from .event_types import RESET_EVENT, EventTypes
+from .event import RESET_EVENT, ServerSentEvent, position_event
+from .event_types import EventTypes
 from .history import History
 from .jitter import TimeRange, retry_delay
 from .options import Snapshot
@@ -45,29 +46,35 @@ class Preamble:
     event_types: EventTypes
     reconnection_time: TimeRange | None
 
-    def reconnection(self) -> list[bytes]:
-        """Return the block that tells a browser after how long to come back; each another time."""
+    def draw_retry(self) -> int | None:
+        """Return a reconnection time in milliseconds, another one for each who asks."""
         if self.reconnection_time is None:
-            return []
-        milliseconds = round(retry_delay(self.reconnection_time) * 1000)
-        return [ServerSentEvent(data=None, retry=milliseconds).encode()]
+            return None
+        return round(retry_delay(self.reconnection_time) * 1000)
+
+    def retry_line(self) -> list[bytes]:
+        """Return the line that tells it, which is a part of whatever block comes next."""
+        retry = self.draw_retry()
+        return [] if retry is None else [b"retry: %d\n" % retry]
 
     def missed_events(
         self, last_event_id: str | None, topics: frozenset[str]
-    ) -> Sequence[ServerSentEvent]:
-        """Return what a client inside the program has missed."""
-        if self.history is None or last_event_id is None:
-            return ()
+    ) -> tuple[Sequence[ServerSentEvent], str | None]:
+        """Return what a client inside the program has missed, and after which id that begins."""
+        if self.history is None:
+            return (), None
+        if last_event_id is None:
+            return (), self.history.last_id
         missed = self.history.since(last_event_id)
         if missed.gap is not None:
-            return [ServerSentEvent(RESET_EVENT, missed.gap)]
-        return self.history.events_from(missed.start, topics)
+            return [ServerSentEvent(RESET_EVENT, missed.gap)], self.history.last_id
+        return self.history.events_from(missed.start, topics), last_event_id
 
     def look_up(self, last_event_id: str | None, topics: frozenset[str]) -> Replay:
         """Return what a client has missed since it had that event."""
         if self.history is None:
             return Replay()
-        position = [ServerSentEvent(data=None, id=self.history.last_id).encode()]
+        position = [position_event(self.history.last_id).encode()]
         if last_event_id is None:
             return Replay(position=position)
         missed = self.history.since(last_event_id)
@@ -81,5 +88,18 @@ class Preamble:
         """Call the function that returns the state; return that as blocks."""
         return [
             ServerSentEvent(event, self.event_types.serialise(event, data)).encode()
-            for event, data in snapshot()
+            for event, data in _pairs_of(snapshot)
         ]
+
+
+def _pairs_of(snapshot: Snapshot) -> Iterable[tuple[str, object]]:
+    """Call the function, and refuse what it returns if that is something else."""
+    returned: Any = snapshot()
+    items = [*returned] if hasattr(type(returned), "__iter__") else [returned]
+    try:
+        return [(event, data) for event, data in items]
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            "snapshot must return (event type, data) pairs, such as [('price', 42)], "
+            f"got {reprlib.repr(returned)}"
+        ) from error

@@ -8,6 +8,7 @@ what is in an event nor what becomes of it.
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from inspect import CORO_CLOSED, getcoroutinestate
 from typing import Generic, TypeVar, final
 
 import trio
@@ -58,8 +59,6 @@ class Registry:
         #: How many events were broadcast, and the id of the last of them, if it has one.
         self.position = 0
         self.last_id: str | None = None
-        #: Responses under way, those of ended clients that still take what is queued included.
-        self.responses: set[Client] = set()
         self._response_ended = trio.lowlevel.ParkingLot()
         self._forget()
 
@@ -73,15 +72,27 @@ class Registry:
         """Refuse a call from elsewhere than the clients' run; forget them if that is over.
 
         Raises:
-            RuntimeError: If there are clients, and this is another thread or another run.
+            RuntimeError: If that run goes on, and this is another thread or another run.
         """
         guard = self.changes.run_guard
         if guard is not None and guard.is_over():
             self._forget()
 
+    def tidy(self) -> None:
+        """Forget who would count though it is gone; this may be asked from anywhere.
+
+        Those are the clients of a run that is over, and those whose response was never sent.
+        """
+        guard = self.changes.run_guard
+        if guard is not None and guard.has_finished():
+            self._forget()
+        for client, task in [*self._expected.items()]:
+            if getcoroutinestate(task.coro) == CORO_CLOSED:
+                self.changes.run(client.close)
+
     def add(self, client: Client) -> None:
         """Let a client have all that comes from now on."""
-        if not self._clients:
+        if self.changes.run_guard is None:
             self.changes.run_guard = RunGuard()
         if client.options.key is not None:
             self._keys.add(client.options.key, client)
@@ -93,12 +104,23 @@ class Registry:
         self._clients.pop(client, None)
         self.dismiss(client)
         self._keys.discard(client.options.key, client)
-        if not self._clients:
-            self.changes.run_guard = None
+
+    def expect_response(self, client: Client) -> None:
+        """Note that this task will send the response of a client, or else nobody will."""
+        self._expected[client] = trio.lowlevel.current_task()
+
+    def add_response(self, client: Client) -> None:
+        """Note that a response carries a client's events, until it is closed."""
+        self._expected.pop(client, None)
+        self.responses.add(client)
+        if client.options.key is not None:
+            self._responses_of_key.add(client.options.key, client)
 
     def discard(self, client: Client) -> None:
         """Forget the response of a client, which has ended."""
+        self._expected.pop(client, None)
         self.responses.discard(client)
+        self._responses_of_key.discard(client.options.key, client)
         self._response_ended.unpark_all()
 
     async def wait_responses_ended(self) -> None:
@@ -143,8 +165,8 @@ class Registry:
                 self._positions.pop(topic, None)
 
     def of(self, key: Hashable) -> Sequence[Client]:
-        """Return the clients of a key, as of now."""
-        return self._keys.members(key)
+        """Return the clients of a key, and those whose response still takes what is queued."""
+        return [*dict.fromkeys([*self._keys.members(key), *self._responses_of_key.members(key)])]
 
     def count(self, key: Hashable) -> int:
         """Return how many clients a key has."""
@@ -152,6 +174,11 @@ class Registry:
 
     def _forget(self) -> None:
         self.changes.run_guard = None
+        #: Responses under way, those of ended clients that still take what is queued included.
+        self.responses: set[Client] = set()
+        self._responses_of_key = _Groups[Client]()
+        #: The tasks that will send a response of those who are registered before.
+        self._expected: dict[Client, trio.lowlevel.Task] = {}
         self._clients: dict[Client, None] = {}
         self._recipients: dict[Recipient, None] = {}
         self._topics = _Groups[Recipient]()

@@ -13,6 +13,12 @@ from typing import Final, final
 
 import trio
 
+#: What whoever starts another kind of server is told.
+NOT_ON_TRIO: Final = (
+    "trio-sse runs on Trio, but this is no task of Trio: if this server runs asyncio, start it "
+    "with `hypercorn -k trio app:app`, or with trio_sse.hypercorn.serve"
+)
+
 #: The modules through which every call comes.
 _PLAIN: Final = ("trio_sse._core.", "trio_sse._broadcaster")
 
@@ -36,14 +42,20 @@ class RunGuard:
         """
         if self._token is _current_token():
             return False
+        if self.has_finished():
+            return True
+        raise RuntimeError(
+            "this broadcaster belongs to another thread or another trio.run, where its clients "
+            "are; from a thread call trio.from_thread.run_sync(broadcaster.broadcast, event, data)"
+        )
+
+    def has_finished(self) -> bool:
+        """Tell whether the run has finished; this may be asked from anywhere."""
         try:
             self._token.run_sync_soon(_do_nothing)
         except trio.RunFinishedError:
             return True
-        raise RuntimeError(
-            "this broadcaster has clients in another thread or another trio.run; from a thread "
-            "call trio.from_thread.run_sync(broadcaster.broadcast, event, data)"
-        )
+        return False
 
     def run_soon(self, callback: Callable[[], None]) -> None:
         """Call a function between two steps of its tasks, or now if it is over; from anywhere."""
@@ -51,6 +63,16 @@ class RunGuard:
             self._token.run_sync_soon(callback, idempotent=True)
         except trio.RunFinishedError:
             callback()
+
+
+def check_on_trio() -> None:
+    """Refuse what needs Trio where there is none.
+
+    Raises:
+        RuntimeError: If this is no task of Trio.
+    """
+    if not trio.lowlevel.in_trio_task():
+        raise RuntimeError(NOT_ON_TRIO)
 
 
 def strikes_inside_trio() -> bool:

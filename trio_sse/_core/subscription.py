@@ -22,10 +22,20 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
     ``async with``. If it is not read, it is pruned when its buffer is full.
     """
 
-    __slots__ = ("_client",)
+    __slots__ = ("_client", "_last_event_id")
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._last_event_id: str | None = None
+
+    @property
+    def last_event_id(self) -> str | None:
+        """The id of the last event that was received; at first that after which this began.
+
+        `None` if the broadcaster has no history. Whoever passes events on tells it to the
+        client, so that this one can come back with it.
+        """
+        return self._last_event_id or self._client.began_at
 
     async def receive(self) -> ServerSentEvent:
         """Return the next event, waiting for it if there is none.
@@ -38,7 +48,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             trio.ClosedResourceError: If the subscription was closed.
         """
         try:
-            return await self._client.receive()
+            return self._note(await self._client.receive())
         except trio.EndOfChannel:
             self._raise_if_pruned()
             raise
@@ -53,7 +63,7 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
             trio.ClosedResourceError: As in `receive`.
         """
         try:
-            return self._client.receive_nowait()
+            return self._note(self._client.receive_nowait())
         except trio.EndOfChannel:
             self._raise_if_pruned()
             raise
@@ -86,6 +96,10 @@ class Subscription(trio.abc.ReceiveChannel[ServerSentEvent]):
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+    def _note(self, event: ServerSentEvent) -> ServerSentEvent:
+        self._last_event_id = event.id or self._last_event_id
+        return event
 
     def _raise_if_pruned(self) -> None:
         if self._client.pruned:

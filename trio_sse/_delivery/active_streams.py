@@ -13,33 +13,30 @@ from typing import Final, Self, final
 import trio
 
 from .._core.client import Client, Opened
-from .._core.event import END_ID, ServerSentEvent
+from .._core.event import ServerSentEvent, end_event
 
 #: The ASGI extension under which a server offers its `ActiveStreams`.
 EXTENSION: Final = "trio_sse.active_streams"
-
-#: The last block of a stream whose browser shall not come back: it would ask by this id, and be
-#: refused.
-_END: Final = ServerSentEvent(data=None, id=END_ID).encode()
 
 
 @final
 class ActiveStream:
     """One response under way; it is a `Response` of its client, from `with` to its end."""
 
-    __slots__ = ("_epilogue", "_streams", "cancel_scope", "client", "replay")
+    __slots__ = ("_retry", "_streams", "cancel_scope", "client", "replay")
 
     def __init__(self, opened: Opened, streams: ActiveStreams) -> None:
         self.client = opened.client
         #: The blocks before all events; the first is last, and gone once it is sent.
         self.replay = opened.replay
-        self._epilogue = opened.epilogue
+        self._retry = opened.retry
         #: Ends the response by force; whoever delivers sets it.
         self.cancel_scope: trio.CancelScope | None = None
         self._streams = streams
 
     def __enter__(self) -> Self:
         self.client.response = self
+        self.client.registry.add_response(self.client)
         self._streams.add(self.client)
         return self
 
@@ -55,7 +52,11 @@ class ActiveStream:
     @property
     def epilogue(self) -> bytes:
         """What goes out at the end, if that is clean."""
-        return self._epilogue + _END if self.client.final else self._epilogue
+        if self.client.final:
+            return end_event(self._retry).encode()
+        if self._retry is not None:
+            return ServerSentEvent(data=None, retry=self._retry).encode()
+        return b""
 
     def drain(self) -> None:
         """See `Response.drain`."""

@@ -103,14 +103,16 @@ class DirectStream:
 
     def relieve(self) -> bool:
         """Move what is queued to the socket now; tell whether the channel has room again."""
-        if self._full:
-            try:
+        try:
+            if self._full:
                 self._bypass.flush_nowait()
-            except (trio.WouldBlock, trio.BrokenResourceError):
-                return False
-            self._full = False
-        while self._queued and not self._full and self._error is None:
-            self._move()
+                self._full = False
+            while self._queued and not self._full and self._error is None:
+                self._move()
+        except (trio.WouldBlock, trio.BrokenResourceError):
+            return False
+        except Exception as error:  # It is not the publisher's.
+            self.fail(error)
         return self._error is None and self._client.has_room
 
     def deliver(self, room: int) -> int:
@@ -128,9 +130,13 @@ class DirectStream:
         except trio.WouldBlock:
             self._full = True
             self._stand_aside()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-            self._error = error
-            self._stand_aside()
+        except Exception as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Write no more; the stream's own task raises the error."""
+        self._error = error
+        self._stand_aside()
 
     @enable_ki_protection
     def beat(self) -> float:
@@ -151,6 +157,7 @@ class DirectStream:
         Raises:
             trio.BrokenResourceError: If the connection is gone.
             trio.ClosedResourceError: If the bypass was revoked.
+            Exception: Whatever else went wrong in this stream's turn.
         """
         await trio.lowlevel.checkpoint()
         while self._full:

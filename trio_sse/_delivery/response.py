@@ -155,10 +155,18 @@ class Delivery:
             if not await direct.attend():
                 return
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._client_gone = True
-            self._abort()
+            self._fail(direct)
+        except Exception:
+            self._fail(direct)
+            raise
         direct.detach()
         await self._end()
+
+    def _fail(self, direct: DirectStream) -> None:
+        """Let there be no clean end."""
+        self._client_gone = True
+        direct.detach()
+        self._abort()
 
     async def _end(self) -> None:
         """Say the epilogue if we are between two events, and let the watcher go."""

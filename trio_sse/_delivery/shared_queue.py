@@ -82,9 +82,17 @@ class SharedQueue:
         It returns no client (see `Recipient`), as one that is behind leaves by itself.
         """
         self._events.append(event)
-        while len(self._events) > self._size:
-            self._write_round(len(self._due))
+        try:
+            while len(self._events) > self._size:
+                self._write_round(len(self._due))
+        except Exception as error:  # It is not the publisher's.
+            self.fail(error)
         self._wait()
+
+    def fail(self, error: Exception) -> None:
+        """End all streams, each in its own task."""
+        for stream in [*self._due, *self._done, *self._early]:
+            stream.fail(error)
 
     def deliver(self, room: int) -> int:
         """Write to so many streams at most; return to how many."""

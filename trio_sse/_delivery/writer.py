@@ -30,6 +30,10 @@ class Waiting(Protocol):
         """Write to so many clients at most; return to how many."""
         ...
 
+    def fail(self, error: Exception) -> None:
+        """End because of this, which is nobody else's affair."""
+        ...
+
 
 @final
 class Writer:
@@ -64,4 +68,11 @@ class Writer:
                 await self._idle.park()
             room = _TURN
             while room > 0 and self._waiting:
-                room -= self._waiting.popleft().deliver(room)
+                room -= self._give_turn(self._waiting.popleft(), room)
+
+    def _give_turn(self, waiting: Waiting, room: int) -> int:
+        try:
+            return waiting.deliver(room)
+        except Exception as error:  # It ends those whose turn it is, and not all streams there are.
+            waiting.fail(error)
+            return 1

@@ -16,12 +16,14 @@ from .._core.client import Opened
 from .._core.hub import Hub
 from .._core.jitter import TimeRange, retry_delay
 from .._core.options import StreamOptions
+from .._core.run_guard import check_on_trio
 from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass
+from .._delivery.direct import PROBE
 from .._delivery.response import Receive, Send
 from .headers import ResponseHeaders
-from .negotiation import Answer, negotiate
+from .negotiation import STREAM, Answer, negotiate
 
 #: Characters of a last event ID that are looked at: one that is longer is nobody's.
 _MAX_ID: Final = 1024
@@ -53,7 +55,7 @@ class Request:
         return cls(
             scope["method"],
             [value.decode("latin-1") for name, value in headers if name == b"accept"],
-            _last_event_id(headers, scope.get("query_string", b"")),
+            last_event_id(scope),
             extensions.get(active_streams.EXTENSION) or ActiveStreams(),
             extensions.get(bypass.EXTENSION),
         )
@@ -84,20 +86,15 @@ async def open_stream(hub: Hub, options: StreamOptions, request: Request) -> Ope
     Raises:
         Exception: Whatever the snapshot of the options raises.
     """
-    answer = judge_for(hub, options, request)
+    times = hub.options.reconnection_time
+    answer = judge(request, admitted=hub.admits(options), reconnection_time=times)
     if not answer.streams:
         return answer
     replayed = await hub.replay(request.last_event_id, options.topics)
     # Others may have come, or all may have been closed, while a relay looked up what was missed.
     if replayed is None or request.streams.closing or not hub.admits(options):
-        return judge(request, admitted=False, reconnection_time=hub.options.reconnection_time)
+        return judge(request, admitted=False, reconnection_time=times)
     return hub.open(options, replayed)
-
-
-def judge_for(hub: Hub, options: StreamOptions, request: Request) -> Answer:
-    """Choose the answer to a request for a stream of a hub."""
-    admitted = hub.admits(options)
-    return judge(request, admitted=admitted, reconnection_time=hub.options.reconnection_time)
 
 
 async def send_answer(send: Send, headers: ResponseHeaders, answer: Answer) -> None:
@@ -106,9 +103,16 @@ async def send_answer(send: Send, headers: ResponseHeaders, answer: Answer) -> N
     await send({"type": "http.response.body", "body": answer.body})
 
 
+async def send_cut(send: Send, headers: ResponseHeaders) -> None:
+    """Begin a stream that fails at once: whoever calls this raises then."""
+    await send(headers.start(STREAM))
+    await send({"type": "http.response.body", "body": PROBE, "more_body": True})
+
+
 async def answer_other(kind: str, receive: Receive, send: Send) -> None:
     """Answer what a server asks besides requests: its lifespan, or a WebSocket."""
     if kind == "lifespan":
+        await _check_server(receive, send)
         for phase in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{phase}.complete"})
@@ -117,6 +121,28 @@ async def answer_other(kind: str, receive: Receive, send: Send) -> None:
         await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
     else:
         raise ValueError(f"ASGI scope type {kind!r} is not supported")
+
+
+async def _check_server(receive: Receive, send: Send) -> None:
+    """Let a server that does not run Trio tell so when it starts."""
+    try:
+        check_on_trio()
+    except RuntimeError as error:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+        raise
+
+
+def last_event_id(scope: Mapping[str, Any]) -> str | None:
+    """Return the id of the last event that the client of a request has seen, if it says so.
+
+    For an application that makes a stream of its own, as by `Broadcaster.subscribe`. It is what the
+    client has sent, whoever that is.
+
+    Args:
+        scope: The ASGI scope of the request.
+    """
+    return _last_event_id(scope["headers"], scope.get("query_string", b""))
 
 
 def _last_event_id(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> str | None:

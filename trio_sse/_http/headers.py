@@ -6,13 +6,15 @@ It knows ASGI's message and HTTP's grammar of fields, and neither requests nor s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, MutableMapping
+import reprlib
+from collections.abc import Iterable, Mapping, MutableMapping
 from functools import lru_cache
-from typing import Any, Final, final
+from typing import Any, Final, cast, final
 
 from .negotiation import Answer
 
-Headers = Iterable[tuple[str | bytes, str | bytes]]
+Text = str | bytes
+Headers = Iterable[tuple[Text, Text]] | Mapping[str, str] | Mapping[bytes, bytes]
 
 # RFC 9110, sections 5.1 and 5.5.
 _FIELD_NAME: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
@@ -27,33 +29,61 @@ class ResponseHeaders:
     """Makes the head of each response of an application.
 
     Args:
-        headers: Further headers; they replace ours of the same name.
+        headers: Further headers; those of a stream replace ours of the same name.
 
     Raises:
         ValueError: If one is malformed, or one that the stream itself depends on.
+        TypeError: If they are neither pairs of texts nor a mapping.
     """
 
     __slots__ = ("_fields", "_names")
 
     def __init__(self, headers: Headers) -> None:
-        self._fields = [_field(name, value) for name, value in headers]
+        pairs: Iterable[object] = headers
+        if isinstance(headers, Mapping):
+            pairs = cast("Mapping[Text, Text]", headers).items()
+        self._fields = [_pair(pair) for pair in pairs]
         self._names = {name for name, _ in self._fields}
         for name, value in self._fields:
             _check_field(name, value)
 
+    @property
+    def preflight(self) -> Answer | None:
+        """The answer to a page of another origin that asks whether it may send its last event ID.
+
+        A browser asks by OPTIONS before a `fetch` with that header (Fetch, "CORS-preflight fetch").
+        There is one if the headers name an origin that may read the stream.
+        """
+        if b"access-control-allow-origin" not in self._names:
+            return None
+        allowed = ("access-control-allow-headers", "last-event-id")
+        return Answer(204, (("cache-control", "no-store"), allowed))
+
     def start(self, answer: Answer) -> MutableMapping[str, Any]:
         """Return the message that begins a response."""
         ours = [_field(name, value) for name, value in answer.headers]
-        return {
-            "type": "http.response.start",
-            "status": answer.status,
-            "headers": [field for field in ours if field[0] not in self._names] + self._fields,
-        }
+        if answer.streams:
+            fields = [field for field in ours if field[0] not in self._names] + self._fields
+        else:
+            names = {name for name, _ in ours}
+            fields = ours + [field for field in self._fields if field[0] not in names]
+        return {"type": "http.response.start", "status": answer.status, "headers": fields}
 
 
 @lru_cache  # A thousand streams share them.
 def _field(name: str | bytes, value: str | bytes) -> tuple[bytes, bytes]:
     return _latin(name).lower(), _latin(value)
+
+
+def _pair(pair: object) -> tuple[bytes, bytes]:
+    match pair:
+        case (str() | bytes() as name, str() | bytes() as value):
+            return _field(name, value)
+        case _:
+            raise TypeError(
+                "headers must be (name, value) pairs of str or bytes, or a mapping of them, "
+                f"got {reprlib.repr(pair)}"
+            )
 
 
 def _latin(text: str | bytes) -> bytes:

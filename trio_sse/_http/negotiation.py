@@ -39,6 +39,9 @@ class Answer:
     streams: bool = False
 
 
+#: Whatever is no stream is for this client alone: some answers may be kept by any cache otherwise.
+_NO_STORE: Final = ("cache-control", "no-store")
+
 #: What an endless stream begins with.
 STREAM: Final = Answer(200, _STREAM_HEADERS, streams=True)
 
@@ -68,10 +71,10 @@ def negotiate(
     if method == "HEAD":
         return Answer(200, _STREAM_HEADERS)
     if last_event_id == END_ID:
-        return Answer(204, ())
+        return Answer(204, (_NO_STORE,))
     if admitted:
         return STREAM
-    if "text/event-stream" in ranges:
+    if method == "GET" and "text/event-stream" in ranges:  # As an EventSource asks.
         block = ServerSentEvent(data=None, retry=round(retry_delay * 1000))
         return Answer(200, _STREAM_HEADERS, block.encode())
     return _refusal(
@@ -86,6 +89,7 @@ def _refusal(status: int, text: str, *headers: tuple[str, str]) -> Answer:
         (
             ("content-type", "text/plain; charset=utf-8"),
             ("content-length", str(len(body))),
+            _NO_STORE,
             *headers,
         ),
         body,

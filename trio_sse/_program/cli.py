@@ -25,8 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         program.run(options)
     except* ModuleNotFoundError as errors:
-        extras = "demo" if getattr(options, "redis", None) is None else "demo,redis"
-        status = f"trio-sse: {_leaf(errors)}; pip install 'trio-sse[{extras}]'"
+        status = f"trio-sse: {_leaf(errors)}"
+        if "pip install" not in status:
+            status += "; pip install 'trio-sse[demo]'"
     except* (OSError, ValueError) as errors:
         status = f"trio-sse: {_leaf(errors)}"
     except* KeyboardInterrupt:

@@ -25,6 +25,7 @@ from hypercorn.config import Config
 
 from .._apps import sse_app
 from .._broadcaster import Broadcaster
+from .._core import missing_extra
 from .._delivery.response import Message, Receive, Scope, Send
 from ..hypercorn import serve
 
@@ -70,7 +71,10 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _demo_program() -> _Program:
-    from . import demo
+    try:
+        from . import demo
+    except ModuleNotFoundError as error:
+        raise missing_extra("trio-sse demo", "demo", error) from error
 
     broadcaster = Broadcaster()
     broadcaster.register_event("sample")

@@ -4,6 +4,11 @@ Needs the extra ``hypercorn``. `_server` accepts and shuts down, `_connection` o
 connection, `_http2` is what hypercorn's HTTP/2 lacks.
 """
 
-from ._server import serve as serve
+from .._core import missing_extra
+
+try:
+    from ._server import serve as serve
+except ModuleNotFoundError as error:
+    raise missing_extra(__name__, "hypercorn", error) from error
 
 serve.__module__ = __name__

@@ -5,9 +5,14 @@ Needs the extra ``redis``. `_relay` is the public face: what is on its way into 
 the stream is written and read, and `_session` how a connection is kept.
 """
 
-from ._relay import RedisRelay as RedisRelay
-from ._relay import RelayStatistics as RelayStatistics
-from ._session import RefusedError as RefusedError
+from .._core import missing_extra
+
+try:
+    from ._relay import RedisRelay as RedisRelay
+    from ._relay import RelayStatistics as RelayStatistics
+    from ._session import RefusedError as RefusedError
+except ModuleNotFoundError as error:
+    raise missing_extra(__name__, "redis", error) from error
 
 for _public in (RedisRelay, RelayStatistics, RefusedError):
     _public.__module__ = __name__

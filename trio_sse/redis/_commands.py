@@ -14,8 +14,7 @@ from typing import Any, Final, final
 
 import attrs
 
-from .._core.event import ServerSentEvent
-from .._core.event_types import RESET_EVENT
+from .._core.event import RESERVED_EVENTS, ServerSentEvent
 from ._history import ORIGIN
 from ._outbox import MAX_BYTES, PendingEvent
 from ._session import MissingKeyError, Session
@@ -161,6 +160,6 @@ def _entry(entry_id: str, raw: list[bytes]) -> Entry:
         event = ServerSentEvent(fields[b"event"], fields[b"data"], id=entry_id)
     except (KeyError, ValueError):  # UnicodeDecodeError is one, too.
         return Entry(entry_id, None, None)
-    if event.event == RESET_EVENT or sum(map(len, raw[1::2])) > MAX_BYTES:
+    if event.event in RESERVED_EVENTS or sum(map(len, raw[1::2])) > MAX_BYTES:
         return Entry(entry_id, None, None)
     return Entry(entry_id, event, fields.get(b"topic"))

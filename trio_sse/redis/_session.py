@@ -184,7 +184,8 @@ def _check(parts: SplitResult) -> None:
     """Refuse what coredis would ignore, or fail at later."""
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError(
-            f"the URL must begin with redis://, rediss:// or unix://, got {parts.scheme!r}"
+            "the URL must begin with redis://, rediss:// or unix://, as redis://127.0.0.1:6379 does"
+            + (f", got {parts.scheme}://" if parts.netloc else "")
         )
     is_unix = parts.scheme == "unix"
     if not (parts.path if is_unix else parts.hostname):
