@@ -6,7 +6,6 @@ hangs. Both clients tell a clean end (HTTP/1.1's last chunk, HTTP/2's END_STREAM
 
 from __future__ import annotations
 
-import codecs
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -18,10 +17,8 @@ import h2.errors
 import h2.events
 import h11
 import trio
-from httpx_sse import ServerSentEvent
 
-# As in trio_sse.testing: the public interface of httpx-sse wants a whole httpx response.
-from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
+from trio_sse._core.decoder import EventStreamDecoder, ReceivedEvent
 
 Headers = Mapping[str, str]
 
@@ -29,7 +26,7 @@ NO_HEADERS: Final[Headers] = {}
 
 
 @final
-class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
+class Response(trio.abc.ReceiveChannel[ReceivedEvent]):
     """The answer to one request, read as far as it is asked for."""
 
     def __init__(self, client: Client, stream_id: int = 0) -> None:
@@ -40,9 +37,8 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
         self.cut = False
         self._client = client
         self._stream_id = stream_id
-        self._events: deque[ServerSentEvent] = deque()
-        self._text = codecs.getincrementaldecoder("utf-8")()
-        self._lines, self._decoder = SSELineDecoder(), SSEDecoder()
+        self._events: deque[ReceivedEvent] = deque()
+        self._decoder = EventStreamDecoder()
 
     async def read_head(self) -> Self:
         while not self.status:
@@ -50,7 +46,7 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
             await self._client.read_for(self)
         return self
 
-    async def receive(self) -> ServerSentEvent:
+    async def receive(self) -> ReceivedEvent:
         """Return the next event; at the end raise what `trio_sse.testing` raises there."""
         await trio.lowlevel.checkpoint()
         while not self._events:
@@ -61,7 +57,7 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
             await self._client.read_for(self)
         return self._events.popleft()
 
-    async def rest(self) -> list[ServerSentEvent]:
+    async def rest(self) -> list[ReceivedEvent]:
         """Return all further events; the end must be clean."""
         return [event async for event in self]
 
@@ -75,12 +71,7 @@ class Response(trio.abc.ReceiveChannel[ServerSentEvent]):
 
     def take_body(self, data: bytes) -> None:
         self.body += data
-        text = self._text.decode(data)
-        for line in self._lines.decode(text) if text else []:
-            event = self._decoder.decode(line)
-            # A block without data is no event for a browser; httpx-sse gives an empty one.
-            if event and event.data:
-                self._events.append(event)
+        self._events += self._decoder.feed(data)
 
 
 class Http1Client:

@@ -15,6 +15,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from trio_sse import Broadcaster, sse_app
+from trio_sse._core.decoder import EventStreamDecoder
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
@@ -48,14 +49,10 @@ class Seen:
 
 def see(wire: bytes, last_id: str = "") -> Seen:
     """Read a stream, or the beginning of one, as far as its blocks are whole."""
-    events: list[tuple[str, str]] = []
-    *blocks, _ = wire.decode("utf-8", "ignore").split("\n\n")
-    for block in blocks:
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
-        last_id = fields.get("id", last_id)
-        if "data" in fields:
-            events.append((fields.get("event", "message"), fields["data"]))
-    return Seen(events, last_id)
+    decoder = EventStreamDecoder()
+    decoder.last_event_id = last_id
+    events = [(event.event, event.data) for event in decoder.feed(wire)]
+    return Seen(events, decoder.last_event_id)
 
 
 @final
