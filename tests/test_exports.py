@@ -32,7 +32,7 @@ PUBLIC = {
     "trio_sse.hypercorn": {"serve"},
     "trio_sse.quart": {"producer_response"},
     "trio_sse.redis": {"RedisRelay", "RelayStatistics", "RefusedError"},
-    "trio_sse.testing": {"EventStream", "open_event_stream"},
+    "trio_sse.testing": {"EventStream", "ReceivedEvent", "open_event_stream"},
 }
 
 
@@ -66,11 +66,12 @@ def test_the_types_ship_with_the_package() -> None:
     assert files(trio_sse).joinpath("py.typed").is_file()
 
 
-def test_importing_the_package_imports_no_extra() -> None:
-    code = "import sys, trio_sse; print(*sys.modules)"
+@pytest.mark.parametrize("module", ["trio_sse", "trio_sse.testing"])
+def test_importing_the_package_imports_no_extra(module: str) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert "trio_sse._broadcaster" in modules
-    extras = {"quart", "hypercorn", "h2", "coredis", "httpx_sse", "psutil", "starlette", "asyncio"}
+    extras = {"quart", "hypercorn", "h2", "coredis", "httpx", "psutil", "starlette", "asyncio"}
     assert not extras & set(modules)

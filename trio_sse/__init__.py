@@ -3,10 +3,10 @@
 # The packages. Each knows only those to its right, and a test holds them to it:
 #
 #   _program → _apps → _broadcaster → quart → _http → _delivery → _core
-#                         hypercorn → _http, _delivery      redis → _core
+#                         hypercorn → _http, _delivery      redis → _core      testing → _core
 #
-# quart, hypercorn, redis and testing need an extra each. They never import each other, and
-# `import trio_sse` imports none of them.
+# quart, hypercorn and redis need an extra each. They never import each other, and `import trio_sse`
+# imports none of them, nor testing.
 
 from ._apps import producer_app as producer_app
 from ._apps import sse_app as sse_app

@@ -1,31 +1,29 @@
 """An in-memory client of any ASGI application, for tests of endless streams.
 
-Needs the extra ``testing``. No socket and no server: the application runs as a task of your
-nursery, and under pytest-trio's ``autojump_clock`` fifteen seconds of silence take no time at all.
-It knows ASGI and, through httpx-sse, the event stream format; it knows no other module of this
-package.
+No socket and no server: the application runs as a task of your nursery, and under pytest-trio's
+``autojump_clock`` fifteen seconds of silence take no time at all. It knows ASGI and, through the
+decoder, the event stream format; of the sender's side it knows nothing but the names of the
+library's own events.
 """
 
 from __future__ import annotations
 
-import codecs
 import math
-import re
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any, Final, final
 from urllib.parse import unquote
 
 import trio
-from httpx_sse import ServerSentEvent
 
-# httpx-sse's public interface wants a whole httpx response and hides where a block had no data; the
-# decoder below it takes line by line. The extra pins the minor version.
-from httpx_sse._decoders import SSEDecoder, SSELineDecoder  # pyright: ignore[reportPrivateUsage]
+from ._core.decoder import EventStreamDecoder
+from ._core.decoder import ReceivedEvent as ReceivedEvent
+from ._core.event import END_EVENT, POSITION_EVENT
 
 Message = MutableMapping[str, Any]
 App = Callable[..., Awaitable[None]]
 
-_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+# Tracebacks and help() name the public place.
+ReceivedEvent.__module__ = __name__
 
 #: Turns of the scheduler for the application to come to rest after the head.
 _STEPS: Final = 50
@@ -62,19 +60,20 @@ async def open_event_stream(
     """
     exchange = _Exchange()
     await nursery.start(exchange.run, app, _http_scope(path, headers))
-    # Quart-Trio sends the head first and registers the client then, a few steps later.
+    # Behind the head comes what the stream begins with.
     for _ in range(_STEPS):
         await trio.lowlevel.checkpoint()
     return EventStream(exchange)
 
 
 @final
-class EventStream(trio.abc.ReceiveChannel[ServerSentEvent]):
+class EventStream(trio.abc.ReceiveChannel[ReceivedEvent]):
     """The client's side of one response; made by `open_event_stream`.
 
-    Iterate over it for the events, as `httpx_sse.ServerSentEvent`: ``.event``, ``.data``, ``.id``
-    (the last event ID as of then), ``.retry``, ``.json()``. As in a browser, a block without data
-    is no event.
+    Iterate over it for the events, each a `ReceivedEvent`: ``.event``, ``.data``, ``.id`` (the last
+    event ID as of then), ``.retry``, ``.json()``. As in a browser, a block without data is no
+    event. The library's own ``stream-position`` and ``stream-end`` are left out: all they tell is
+    `last_event_id`.
     """
 
     def __init__(self, exchange: _Exchange) -> None:
@@ -98,15 +97,19 @@ class EventStream(trio.abc.ReceiveChannel[ServerSentEvent]):
     @property
     def comments(self) -> list[str]:
         """The comments that have arrived, without the colon and the one space behind it."""
-        *lines, _ = _LINE_END.split(self._exchange.body.decode("utf-8-sig", "replace"))
-        return [line[1:].removeprefix(" ") for line in lines if line.startswith(":")]
+        return list(self._exchange.decoder.comments)
+
+    @property
+    def last_event_id(self) -> str:
+        """The last event ID of all that has arrived; a browser comes back with it."""
+        return self._exchange.decoder.last_event_id
 
     @property
     def complete(self) -> bool:
         """Whether the response has come to its clean end (its last chunk)."""
         return self._exchange.complete
 
-    async def receive(self) -> ServerSentEvent:
+    async def receive(self) -> ReceivedEvent:
         """Return the next event.
 
         Raises:
@@ -150,8 +153,8 @@ class _Exchange:
         self.disconnected = False
         self.flowing = trio.Event()
         self.flowing.set()
-        self._decoder = _Decoder()
-        self._send_event, self.events = trio.open_memory_channel[ServerSentEvent](math.inf)
+        self.decoder = EventStreamDecoder()
+        self._send_event, self.events = trio.open_memory_channel[ReceivedEvent](math.inf)
         self._send_message, self._messages = trio.open_memory_channel[Message](math.inf)
         self._send_message.send_nowait({"type": "http.request", "body": b"", "more_body": False})
 
@@ -189,37 +192,12 @@ class _Exchange:
 
     def _take_body(self, body: bytes, *, last: bool) -> None:
         self.body += body
-        for event in self._decoder.decode(body):
-            self._send_event.send_nowait(event)
+        for event in self.decoder.feed(body):
+            if event.event not in (POSITION_EVENT, END_EVENT):
+                self._send_event.send_nowait(event)
         if last:
             self.complete = True
             self._send_event.close()
-
-
-class _Decoder:
-    """httpx-sse's decoder, fed with bytes that are cut anywhere."""
-
-    def __init__(self) -> None:
-        self._text = codecs.getincrementaldecoder("utf-8-sig")("replace")
-        self._lines = SSELineDecoder()
-        self._events = SSEDecoder()
-        self._has_data = False
-
-    def decode(self, body: bytes) -> list[ServerSentEvent]:
-        text = self._text.decode(body)
-        lines = self._lines.decode(text) if text else []
-        return [event for line in lines if (event := self._decode_line(line)) is not None]
-
-    def _decode_line(self, line: str) -> ServerSentEvent | None:
-        # httpx-sse gives an empty event for a block without data; a browser dispatches none.
-        event = self._events.decode(line)
-        if line:
-            self._has_data |= line.partition(":")[0] == "data"
-            return None
-        is_ours = event is not None and event.event in ("stream-position", "stream-end")
-        dispatched = event if self._has_data and not is_ours else None
-        self._has_data = False
-        return dispatched
 
 
 def _http_scope(path: str, headers: Iterable[tuple[str, str]]) -> Message:

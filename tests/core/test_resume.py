@@ -7,14 +7,13 @@ import subprocess
 import sys
 import tracemalloc
 
-import httpx_sse
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, sse_app
 from trio_sse._core.history import LocalHistory
-from trio_sse.testing import EventStream, open_event_stream
+from trio_sse.testing import EventStream, ReceivedEvent, open_event_stream
 
 from ..support.apps import AppOf
 from ..support.events import broadcast, told
@@ -38,9 +37,7 @@ async def ids_of(broadcaster: Broadcaster, *data: str) -> list[str]:
     return [str(event.id) for event in events]
 
 
-async def read_all(
-    stream: EventStream, broadcaster: Broadcaster
-) -> list[httpx_sse.ServerSentEvent]:
+async def read_all(stream: EventStream, broadcaster: Broadcaster) -> list[ReceivedEvent]:
     broadcaster.close()
     return [event async for event in stream]
 

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from trio_sse import Broadcaster
+from trio_sse import END_EVENT, POSITION_EVENT, Broadcaster
 
 from .waiting import PATIENCE
 
@@ -21,6 +21,11 @@ class _Event(Protocol):
     def event(self) -> str: ...
     @property
     def data(self) -> str | None: ...
+
+
+def is_users(event: _Event) -> bool:
+    """Tell whether an event is one that was broadcast, and not the library's own word."""
+    return event.event not in (POSITION_EVENT, END_EVENT)
 
 
 def broadcast(broadcaster: Broadcaster, *data: object) -> None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import trio
-from httpx_sse import ServerSentEvent
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import RESET_EVENT, Broadcaster
-from trio_sse.testing import EventStream, open_event_stream
+from trio_sse.testing import EventStream, ReceivedEvent, open_event_stream
 
 from .asgi import END, HEAD, App, app_sending, chunk
 
@@ -40,7 +39,7 @@ async def stalled_amid_an_event(
     return stream
 
 
-def check_reset(stream: EventStream, event: ServerSentEvent, reason: str, last_id: str) -> None:
+def check_reset(stream: EventStream, event: ReceivedEvent, reason: str, last_id: str) -> None:
     """Check that a stream began with a reset, and told its place only then."""
     assert event.event == RESET_EVENT
     assert reason in event.data

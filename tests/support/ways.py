@@ -14,11 +14,13 @@ import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from trio_sse import END_EVENT, POSITION_EVENT, Broadcaster, sse_app
+from trio_sse import Broadcaster, sse_app
+from trio_sse._core.decoder import EventStreamDecoder
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .asgi import App
+from .events import is_users
 from .fake_bypass import FakeBypass, behind
 
 
@@ -49,17 +51,14 @@ class Seen:
 def see(wire: bytes, last_id: str = "") -> Seen:
     """Read a stream, or the beginning of one, as far as its blocks are whole.
 
-    Some clients drop an id without data, so there must be none.
+    Some clients drop an id without data: it must make no difference.
     """
-    events: list[tuple[str, str]] = []
-    *blocks, _ = wire.decode("utf-8", "ignore").split("\n\n")
-    for block in blocks:
-        fields = dict(line.split(": ", 1) for line in block.split("\n") if line)
-        assert "id" not in fields or fields["data"]
-        last_id = fields.get("id", last_id)
-        if "data" in fields and fields.get("event") not in (POSITION_EVENT, END_EVENT):
-            events.append((fields.get("event", "message"), fields["data"]))
-    return Seen(events, last_id)
+    decoder, dropping = EventStreamDecoder(), EventStreamDecoder(keeps_bare_ids=False)
+    decoder.last_event_id = dropping.last_event_id = last_id
+    events = [(event.event, event.data) for event in decoder.feed(wire) if is_users(event)]
+    dropping.feed(wire)
+    assert decoder.last_event_id == dropping.last_event_id
+    return Seen(events, decoder.last_event_id)
 
 
 @final

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Sequence
-from typing import Any, final
+from typing import Any, cast, final
 
 import attrs
 
@@ -94,8 +94,8 @@ class Preamble:
 
 def _pairs_of(snapshot: Snapshot) -> Iterable[tuple[str, object]]:
     """Call the function, and refuse what it returns if that is something else."""
-    returned: Any = snapshot()
-    items = [*returned] if hasattr(type(returned), "__iter__") else [returned]
+    returned = cast("object", snapshot())
+    items: list[Any] = [*returned] if isinstance(returned, Iterable) else [returned]
     try:
         return [(event, data) for event, data in items]
     except (TypeError, ValueError) as error:
