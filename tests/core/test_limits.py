@@ -12,7 +12,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Broadcaster, sse_app
+from trio_sse import END_ID, Broadcaster, sse_app
 from trio_sse.testing import App, EventStream, open_event_stream
 
 from ..support.streams import come_back
@@ -306,3 +306,20 @@ async def test_a_key_that_is_none_registers_nobody(broadcaster: Broadcaster) -> 
         broadcaster.subscribe(key=["a list"])  # type: ignore[arg-type]
     assert broadcaster.client_count == 0
     broadcaster.broadcast("x", "y")
+
+
+async def test_a_final_disconnect_reaches_a_stream_that_drains(
+    nursery: trio.Nursery, app_of: partial[App]
+) -> None:
+    broadcaster = Broadcaster(1, strict=False, reconnection_time=(1, 1))
+    stream = await open_event_stream(nursery, app_of(broadcaster, key="ann"))
+    stream.stall()
+    while broadcaster.client_count:
+        broadcaster.broadcast("tick", "x")
+        await wait_all_tasks_blocked()
+    assert broadcaster.disconnect("ann", final=True) == 1
+    stream.resume()
+    await wait_all_tasks_blocked()
+    assert stream.complete
+    assert stream.last_event_id == END_ID
+    assert broadcaster.disconnect("ann", final=True) == 0

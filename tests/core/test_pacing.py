@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
@@ -148,3 +149,17 @@ async def test_batches_of_the_buffers_size_lose_no_client_that_reads(nursery: tr
             await broadcaster.wait_all_taken()
     assert [(await stream.receive()).data for _ in range(100)] == [str(n) for n in range(100)]
     assert broadcaster.statistics().clients_pruned == 0
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(broadcaster: Broadcaster) -> None:
+    def count_events() -> int:
+        gc.collect()
+        return sum(type(one) is trio.Event for one in gc.get_objects())
+
+    with broadcaster.subscribe():
+        broadcaster.broadcast("x", "y")
+        before = count_events()
+        for _ in range(100):
+            with trio.move_on_after(0):
+                await broadcaster.wait_all_taken()
+        assert count_events() < before + 50

@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
-from typing import Any, Final, Literal, NamedTuple, Optional, TypedDict
+from typing import (
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NamedTuple,
+    Optional,
+    TypedDict,
+    TypeVar,
+    get_origin,
+)
 
 import attrs
 import msgspec
@@ -425,3 +435,62 @@ def test_a_handle_can_be_a_key_and_is_only_itself(broadcaster: Broadcaster) -> N
     first = broadcaster.register_event("price", dict[str, int])
     second = Broadcaster().register_event("price", dict[str, int])
     assert len({first, second}) == 2
+
+
+T = TypeVar("T")
+
+
+@dataclass
+class Box(Generic[T]):
+    content: T
+    label: str = "no label"
+
+
+@pytest.mark.parametrize("payload_type", [Box[int], list[Box[int]], dict[str, Box[int]]])
+async def test_defaults_of_generic_dataclasses_are_sent(payload_type: Any) -> None:
+    broadcaster = Broadcaster()
+    event = broadcaster.register_event("event", payload_type)
+    box = {"content": 1}
+    payload: Any = {list: [box], dict: {"a": box}}.get(get_origin(payload_type), box)
+    with broadcaster.subscribe() as subscription:
+        event.broadcast(payload)
+        received = json.loads((await subscription.receive()).data or "")
+    while isinstance(received, list) or "a" in received:
+        received = received[0] if isinstance(received, list) else received["a"]
+    assert received == {"content": 1, "label": "no label"}
+
+
+class Wrapper(pydantic.BaseModel):
+    models: list[Model]
+    at: datetime
+
+
+async def test_pydantic_models_are_sent_as_they_say_without_a_dumps() -> None:
+    broadcaster = Broadcaster()
+    event = broadcaster.register_event("wrapper", Wrapper)
+    broadcaster.register_event("any")
+    moment = datetime(2026, 11, 26, tzinfo=UTC)
+    with broadcaster.subscribe() as subscription:
+        event.broadcast(Wrapper(models=[Model(text="a")], at=moment))
+        event.broadcast({"models": [{"text": "a"}], "at": "2026-11-26T00:00:00Z"})  # type: ignore[arg-type]
+        broadcaster.broadcast("any", {"nested": [Model(text="a")]})
+        first, second, third = [await subscription.receive() for _ in range(3)]
+    assert first.data == second.data == '{"models":[{"text":"a"}],"at":"2026-11-26T00:00:00Z"}'
+    assert third.data == '{"nested":[{"text":"a"}]}'
+
+
+def test_what_a_pydantic_model_refuses_reaches_nobody() -> None:
+    broadcaster = Broadcaster()
+    broadcaster.register_event("wrapper", Wrapper)
+    with pytest.raises(ValueError, match="'wrapper' does not fit Wrapper"):
+        broadcaster.broadcast("wrapper", {"models": [{"text": 1}], "at": "never"})
+
+
+def test_instances_of_the_users_own_are_left_as_they_are() -> None:
+    """Even within what is converted, and with a default that is not their own."""
+    broadcaster = Broadcaster()
+    event = broadcaster.register_event("event", list[DataPrice])
+    own = DataPrice(bid=1)
+    before = dict(vars(own))
+    event.broadcast([own, {"bid": 2}])  # type: ignore[list-item]
+    assert vars(own) == before

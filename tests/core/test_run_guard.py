@@ -155,3 +155,41 @@ def test_after_a_run_the_broadcaster_can_be_closed_outside_of_trio() -> None:
     broadcaster.close()
     assert broadcaster.closed
     left_over.close()
+
+
+def test_clients_of_a_run_that_is_over_count_nowhere() -> None:
+    broadcaster = Broadcaster(strict=False, max_clients=1)
+    left: list[Subscription] = []
+
+    async def forget_to_close() -> None:
+        await trio.lowlevel.checkpoint()
+        left.append(broadcaster.subscribe(key="ann"))
+        broadcaster.broadcast("x", "1")
+
+    async def go_on() -> None:
+        with trio.fail_after(5):
+            await broadcaster.wait_all_taken()
+        assert broadcaster.disconnect("ann") == 0
+        async with trio.open_nursery() as nursery:
+            stream = await open_event_stream(nursery, sse_app(broadcaster))
+            assert not stream.complete
+            assert broadcaster.statistics().streams == 1
+            stream.disconnect()
+
+    trio.run(forget_to_close)
+    assert broadcaster.client_count == broadcaster.statistics().clients == 0
+    trio.run(go_on)
+    trio.run(forget_to_close)
+    trio.run(broadcaster.aclose)
+
+
+async def test_a_thread_is_refused_too_once_the_last_client_has_left() -> None:
+    """Or else it would depend on who is there whether a mistake is told."""
+    broadcaster = Broadcaster(strict=False)
+    async with broadcaster.subscribe():
+        pass
+    with pytest.raises(RuntimeError, match=FIX):
+        await trio.to_thread.run_sync(broadcaster.broadcast, "x", "1")
+    with pytest.raises(RuntimeError, match=FIX):
+        await trio.to_thread.run_sync(trio.run, broadcaster.wait_all_taken)
+    assert broadcaster.client_count == 0

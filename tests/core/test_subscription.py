@@ -13,7 +13,7 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
-from trio_sse import Broadcaster, ServerSentEvent, Subscription
+from trio_sse import RESET_EVENT, Broadcaster, ServerSentEvent, Subscription
 
 from ..support.events import broadcast
 
@@ -216,3 +216,38 @@ async def test_its_statistics_are_those_of_a_memory_channel(broadcaster: Broadca
         broadcast(broadcaster, "1")
         statistics = subscription.statistics()
     assert (statistics.current_buffer_used, statistics.max_buffer_size) == (1, 2)
+
+
+async def test_a_subscription_knows_where_it_is() -> None:
+    broadcaster = Broadcaster(strict=False)
+    began = broadcaster.last_event_id
+    with broadcaster.subscribe() as subscription:
+        assert subscription.last_event_id == began
+        for data in "abc":
+            broadcaster.broadcast("x", data)
+        assert subscription.last_event_id == began
+        first = await subscription.receive()
+        assert subscription.last_event_id == first.id
+        second = subscription.receive_nowait()
+        assert subscription.last_event_id == second.id
+    with broadcaster.subscribe(last_event_id=first.id) as again:
+        assert again.last_event_id == first.id
+        assert (await again.receive()).id == second.id
+        assert (await again.receive()).id == broadcaster.last_event_id == again.last_event_id
+
+
+async def test_one_who_cannot_be_told_what_it_missed_is_at_the_end() -> None:
+    broadcaster = Broadcaster(strict=False)
+    broadcaster.broadcast("x", "y")
+    with broadcaster.subscribe(last_event_id="?") as subscription:
+        assert subscription.last_event_id == broadcaster.last_event_id
+        assert (await subscription.receive()).event == RESET_EVENT
+        assert subscription.last_event_id == broadcaster.last_event_id
+
+
+async def test_without_a_history_there_is_no_id() -> None:
+    broadcaster = Broadcaster(strict=False, history_size=0)
+    with broadcaster.subscribe() as subscription:
+        broadcaster.broadcast("x", "y")
+        await subscription.receive()
+        assert broadcaster.last_event_id is subscription.last_event_id is None

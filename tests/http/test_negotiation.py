@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -15,9 +16,14 @@ from ..support.apps import AppOf
 from ..support.asgi import STREAM_HEADERS, App, Message, Tap, with_scope
 
 
-async def ask(app: App, method: str = "GET", accept: list[bytes] | None = None) -> EventStream:
+async def ask(
+    app: App,
+    method: str = "GET",
+    accept: Iterable[bytes] = (),
+    headers: Iterable[tuple[bytes, bytes]] = (),
+) -> EventStream:
     """Return the answer of an app to a request, which it is to finish by itself."""
-    headers = [(b"accept", value) for value in accept or []]
+    headers = [*headers, *((b"accept", value) for value in accept)]
     asked = with_scope(app, method=method, headers=headers)
     with trio.fail_after(5):
         async with trio.open_nursery() as nursery:
@@ -258,3 +264,37 @@ async def test_a_websocket_is_closed_with_the_reason() -> None:
 async def test_an_unknown_kind_of_scope_is_an_error() -> None:
     with pytest.raises(ValueError, match="scope type 'smtp' is not supported"):
         await exchange("smtp")
+
+
+# Caches and other origins
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("POST", [], 405),
+        ("GET", [(b"accept", b"text/html")], 406),
+        ("GET", [(b"last-event-id", b"end")], 204),
+        ("GET", [(b"accept", b"*/*")], 503),
+    ],
+)
+async def test_no_cache_keeps_what_is_no_stream(
+    method: str, headers: list[tuple[bytes, bytes]], status: int
+) -> None:
+    """A 204 that a cache gives to all ends everybody's stream for good."""
+    app = sse_app(closing(), headers={"cache-control": "public", "x-a": "b"})
+    answer = await ask(app, method, headers=headers)
+    assert answer.status == status
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["x-a"] == "b"
+
+
+async def test_a_page_of_another_origin_may_ask_whether_it_may_resume() -> None:
+    app = sse_app(Broadcaster(), headers={"access-control-allow-origin": "https://a.example"})
+    answer = await ask(app, "OPTIONS")
+    assert (answer.status, answer.raw_bytes) == (204, b"")
+    assert answer.headers == {
+        "cache-control": "no-store",
+        "access-control-allow-headers": "last-event-id",
+        "access-control-allow-origin": "https://a.example",
+    }

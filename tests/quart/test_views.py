@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import quart
+import starlette.requests
 import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from trio_sse import Broadcaster, sse_route
+from trio_sse import Broadcaster, ServerSentEvent, sse_route
+from trio_sse.quart import producer_response
 from trio_sse.testing import open_event_stream
 
 from ..support.apps import quart_app
-from ..support.asgi import Tap, with_scope
+from ..support.asgi import Message, Receive, Send, Tap, with_scope
 from ..support.streams import stalled_amid_an_event
 
 
@@ -164,3 +168,107 @@ async def test_a_cancelled_aclose_cuts_a_stream_amid_an_event(autojump_clock: Mo
     assert trio.current_time() == 3
     assert not app.ended
     assert broadcaster.statistics().streams == 0
+
+
+async def test_on_a_first_connect_all_is_received_that_is_broadcast_after_the_head(
+    nursery: trio.Nursery,
+) -> None:
+    """Without a history, so that nobody can be told later."""
+    broadcaster = Broadcaster(strict=False, history_size=0)
+    app = quart_app(broadcaster)
+
+    async def served(scope: Message, receive: Receive, send: Send) -> None:
+        async def send_and_broadcast(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                broadcaster.broadcast("x", "right behind the head")
+            await send(message)
+
+        await app(scope, receive, send_and_broadcast)
+
+    stream = await open_event_stream(nursery, served)
+    assert (await stream.receive()).data == "right behind the head"
+
+
+async def test_a_response_whose_head_is_never_sent_holds_no_place(nursery: trio.Nursery) -> None:
+    broadcaster = Broadcaster(max_clients=1)
+    app = quart_app(broadcaster)
+
+    async def fail(_: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        raise OSError("the client is gone")
+
+    async def served(scope: Message, receive: Receive, send: Send) -> None:
+        with suppress(BaseExceptionGroup):
+            await app(scope, receive, fail)
+        await app(scope, receive, send)
+
+    stream = await open_event_stream(nursery, served)
+    await wait_all_tasks_blocked()
+    assert not stream.complete
+    assert broadcaster.client_count == broadcaster.statistics().streams == 1
+
+
+async def test_a_snapshot_runs_in_the_context_of_its_request(
+    nursery: trio.Nursery, broadcaster: Broadcaster
+) -> None:
+    app = QuartTrio(__name__)
+
+    def state() -> list[tuple[str, object]]:
+        return [("state", [quart.g.user, quart.request.args["a"], quart.current_app.name])]
+
+    @app.get("/events")
+    async def events() -> Any:
+        quart.g.user = "ann"
+        return await broadcaster.stream(quart.request, snapshot=state)
+
+    stream = await open_event_stream(nursery, app, "/events?a=b")
+    assert (await stream.receive()).json() == ["ann", "b", app.name]
+
+
+async def test_a_producer_runs_in_the_context_of_its_request(nursery: trio.Nursery) -> None:
+    app = QuartTrio(__name__)
+
+    @trio.as_safe_channel
+    async def source() -> AsyncGenerator[ServerSentEvent]:
+        await trio.lowlevel.checkpoint()
+        yield ServerSentEvent("who", f"{quart.g.user} {quart.request.args['a']}")
+
+    @app.get("/events")
+    async def events() -> Any:
+        quart.g.user = "ann"
+        return producer_response(quart.request, source())
+
+    stream = await open_event_stream(nursery, app, "/events?a=b")
+    assert (await stream.receive()).data == "ann b"
+
+
+async def test_a_route_has_all_options_and_those_of_its_request(
+    nursery: trio.Nursery, broadcaster: Broadcaster
+) -> None:
+    app = QuartTrio(__name__)
+    view = sse_route(
+        broadcaster,
+        topics=lambda request: [(request.view_args or {})["room"]],
+        key=lambda request: request.args["user"],
+        key_limit=1,
+        snapshot=lambda: [("state", "now")],
+    )
+    app.add_url_rule("/events/<room>", view_func=view)
+    ann = await open_event_stream(nursery, app, "/events/a?user=ann")
+    turned_away = await open_event_stream(nursery, app, "/events/b?user=ann")
+    bob = await open_event_stream(nursery, app, "/events/b?user=bob")
+    await wait_all_tasks_blocked()
+    assert turned_away.complete
+    for room in "ab":
+        broadcaster.broadcast("x", room, topic=room)
+    assert [(await stream.receive()).data for stream in (ann, ann)] == ["now", "a"]
+    assert [(await stream.receive()).data for stream in (bob, bob)] == ["now", "b"]
+    assert broadcaster.disconnect("ann") == 1
+
+
+async def test_the_request_of_another_framework_is_refused_with_the_fix(
+    broadcaster: Broadcaster,
+) -> None:
+    request: Any = starlette.requests.Request({"type": "http"})
+    with pytest.raises(TypeError, match=r"in Starlette and FastAPI return sse_app\(broadcaster\)"):
+        await broadcaster.stream(request)

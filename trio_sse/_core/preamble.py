@@ -94,12 +94,12 @@ class Preamble:
 
 def _pairs_of(snapshot: Snapshot) -> Iterable[tuple[str, object]]:
     """Call the function, and refuse what it returns if that is something else."""
-    returned = cast("object", snapshot())
-    items: list[Any] = [*returned] if isinstance(returned, Iterable) else [returned]
+    returned = snapshot()
+    shown = reprlib.repr(returned)
+    items: list[Any] = [*returned] if isinstance(cast("object", returned), Iterable) else [None]
     try:
         return [(event, data) for event, data in items]
     except (TypeError, ValueError) as error:
         raise TypeError(
-            "snapshot must return (event type, data) pairs, such as [('price', 42)], "
-            f"got {reprlib.repr(returned)}"
+            f"snapshot must return (event type, data) pairs, such as [('price', 42)], got {shown}"
         ) from error
