@@ -64,11 +64,8 @@ app = Starlette(
 
 
 async def main() -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(serve, app, Config())
-            await anext(signals)
-            nursery.cancel_scope.cancel()
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        await serve(app, Config(), shutdown_trigger=signals.__anext__)
 
 
 trio.run(main)

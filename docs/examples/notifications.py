@@ -67,7 +67,7 @@ async def logout() -> tuple[str, int]:
 
 
 async def main() -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         stop = signals.__anext__
         await serve(app, Config(), shutdown_trigger=stop)  # ends every stream, then itself
 

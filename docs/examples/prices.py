@@ -40,11 +40,11 @@ async def trade() -> None:
 
 
 async def main() -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    app = sse_app(broadcaster, snapshot=snapshot)
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trade)
-            nursery.start_soon(serve, sse_app(broadcaster, snapshot=snapshot), Config())
-            await anext(signals)
+            await serve(app, Config(), shutdown_trigger=signals.__anext__)
             nursery.cancel_scope.cancel()
 
 

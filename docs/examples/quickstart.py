@@ -17,11 +17,11 @@ async def publish() -> None:
 
 
 async def main() -> None:
-    with trio.open_signal_receiver(signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(publish)
-            nursery.start_soon(serve, sse_app(broadcaster), Config())
-            await anext(signals)  # Ctrl-C: every browser is told, then the program ends
+            stop = signals.__anext__  # Ctrl-C: every stream ends well, then the program
+            await serve(sse_app(broadcaster), Config(), shutdown_trigger=stop)
             nursery.cancel_scope.cancel()
 
 

@@ -60,6 +60,10 @@ class Response(trio.abc.ReceiveChannel[ReceivedEvent]):
             await self._client.read_for(self)
         return self._events.popleft()
 
+    @property
+    def last_event_id(self) -> str:
+        return self._decoder.last_event_id
+
     async def rest(self) -> list[ReceivedEvent]:
         """Return all further events; the end must be clean."""
         return [event async for event in self]
