@@ -247,3 +247,19 @@ async def test_a_server_that_shuts_down_while_a_producer_begins_ends_the_stream(
     begins.set()
     await wait_all_tasks_blocked()
     assert job.left
+
+
+async def test_a_producer_answers_the_lifespan_of_a_server() -> None:
+    app = producer_app(Job().run())
+    sent: list[str] = []
+
+    async def receive() -> Message:
+        await trio.lowlevel.checkpoint()
+        return {}
+
+    async def send(message: Message) -> None:
+        await trio.lowlevel.checkpoint()
+        sent.append(message["type"])
+
+    await app({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]

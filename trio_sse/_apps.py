@@ -95,10 +95,15 @@ class SSEApp:
             await send_answer(send, self._headers, self._headers.preflight)
             return
         try:
-            opened = await open_stream(self._hub, self._options, request)
-        except Exception:  # Of the snapshot: to a cut the browser comes back, to a 500 it does not.
+            opened: Opened | Answer | Exception = await open_stream(
+                self._hub, self._options, request
+            )
+        except Exception as error:  # Of the snapshot.
+            opened = error
+        if isinstance(opened, Exception):
+            # To a cut the browser comes back, to a 500 it does not.
             await send_cut(send, self._headers)
-            raise
+            raise opened
         if isinstance(opened, Answer):
             await send_answer(send, self._headers, opened)
             return

@@ -22,10 +22,12 @@ make: Any = Broadcaster
 
 
 async def asynchronous() -> list[tuple[str, object]]:
+    await trio.lowlevel.checkpoint()
     return []
 
 
 async def generator() -> AsyncGenerator[ServerSentEvent]:
+    await trio.lowlevel.checkpoint()
     yield ServerSentEvent()
 
 

@@ -6,6 +6,7 @@ tracer strikes at one line after the other, of this package and of Trio, so that
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
@@ -17,7 +18,8 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Broadcaster, Subscription
+from trio_sse import Broadcaster, Subscription, sse_app
+from trio_sse.testing import open_event_stream
 
 from ..support.thorough import THOROUGH
 from ..support.ways import WAYS, see
@@ -170,3 +172,46 @@ def test_a_broadcast_that_strikes_anywhere_is_sent_once_and_in_one_order(
     lines = tell(way, how, sys.maxsize)
     for at in range(1, lines, STRIDE):
         tell(way, how, at)
+
+
+async def test_what_struck_inside_trio_goes_out_before_what_comes_next() -> None:
+    broadcaster = Broadcaster(strict=False)
+    with broadcaster.subscribe() as subscription:
+        by_del(lambda: broadcaster.broadcast("x", "struck"))
+        assert subscription.queued == 0
+        broadcaster.broadcast("x", "next")
+        assert [subscription.receive_nowait().data for _ in range(2)] == ["struck", "next"]
+    await trio.lowlevel.checkpoint()
+
+
+async def test_what_strikes_is_refused_in_its_caller() -> None:
+    """Also amid another broadcast, here in a snapshot."""
+    broadcaster = Broadcaster()
+    refused: list[str] = []
+
+    def snapshot() -> list[tuple[str, object]]:
+        with pytest.raises(ValueError, match="not registered") as raised:
+            broadcaster.broadcast("x", "y")
+        refused.append(str(raised.value))
+        return []
+
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, sse_app(broadcaster, snapshot=snapshot))
+        stream.disconnect()
+    assert len(refused) == 1
+
+
+async def test_a_broadcast_out_of_a_prunes_log_goes_out_right_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    broadcaster = Broadcaster(2, strict=False)
+    monkeypatch.setattr(
+        logging.getLogger("trio_sse"), "info", lambda *_: broadcaster.broadcast("x", "pruned")
+    )
+    with broadcaster.subscribe(), broadcaster.subscribe() as subscription:
+        for data in "12":
+            broadcaster.broadcast("x", data)
+            assert subscription.receive_nowait().data == data
+        broadcaster.broadcast("x", "3")
+        assert [subscription.receive_nowait().data for _ in range(2)] == ["3", "pruned"]
+    await trio.lowlevel.checkpoint()

@@ -454,10 +454,9 @@ async def test_defaults_of_generic_dataclasses_are_sent(payload_type: Any) -> No
     payload: Any = {list: [box], dict: {"a": box}}.get(get_origin(payload_type), box)
     with broadcaster.subscribe() as subscription:
         event.broadcast(payload)
-        received = json.loads((await subscription.receive()).data or "")
-    while isinstance(received, list) or "a" in received:
-        received = received[0] if isinstance(received, list) else received["a"]
-    assert received == {"content": 1, "label": "no label"}
+        received: Any = json.loads((await subscription.receive()).data or "")
+    whole = {"content": 1, "label": "no label"}
+    assert received in (whole, [whole], {"a": whole})
 
 
 class Wrapper(pydantic.BaseModel):

@@ -236,6 +236,7 @@ async def test_a_producer_runs_in_the_context_of_its_request(nursery: trio.Nurse
     @app.get("/events")
     async def events() -> Any:
         quart.g.user = "ann"
+        await trio.lowlevel.checkpoint()
         return producer_response(quart.request, source())
 
     stream = await open_event_stream(nursery, app, "/events?a=b")

@@ -11,12 +11,13 @@ from typing import Any, Final, final
 from urllib.parse import parse_qsl
 
 import attrs
+import trio
 
 from .._core.client import Opened
 from .._core.hub import Hub
 from .._core.jitter import TimeRange, retry_delay
 from .._core.options import StreamOptions
-from .._core.run_guard import check_on_trio
+from .._core.run_guard import NOT_ON_TRIO
 from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass
@@ -112,10 +113,7 @@ async def send_cut(send: Send, headers: ResponseHeaders) -> None:
 async def answer_other(kind: str, receive: Receive, send: Send) -> None:
     """Answer what a server asks besides requests: its lifespan, or a WebSocket."""
     if kind == "lifespan":
-        await _check_server(receive, send)
-        for phase in ("startup", "shutdown"):
-            await receive()
-            await send({"type": f"lifespan.{phase}.complete"})
+        await _answer_lifespan(receive, send)
     elif kind == "websocket":
         await receive()
         await send({"type": "websocket.close", "reason": "this is an event stream: use HTTP"})
@@ -123,14 +121,15 @@ async def answer_other(kind: str, receive: Receive, send: Send) -> None:
         raise ValueError(f"ASGI scope type {kind!r} is not supported")
 
 
-async def _check_server(receive: Receive, send: Send) -> None:
+async def _answer_lifespan(receive: Receive, send: Send) -> None:
     """Let a server that does not run Trio tell so when it starts."""
-    try:
-        check_on_trio()
-    except RuntimeError as error:
-        await receive()
-        await send({"type": "lifespan.startup.failed", "message": str(error)})
-        raise
+    await receive()
+    if not trio.lowlevel.in_trio_task():
+        await send({"type": "lifespan.startup.failed", "message": NOT_ON_TRIO})
+        raise RuntimeError(NOT_ON_TRIO)
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
 
 
 def last_event_id(scope: Mapping[str, Any]) -> str | None:
