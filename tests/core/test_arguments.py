@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import AsyncGenerator, Callable
 from functools import partial
@@ -71,6 +72,10 @@ def test_what_cannot_be_meant_is_refused_with_the_fix(
 ) -> None:
     with pytest.raises(error, match=message):
         call()
+
+
+def test_the_signature_tells_that_a_stream_is_nobodys_unless_it_has_a_key() -> None:
+    assert str(inspect.signature(sse_app).parameters["key"]) == "key: 'Hashable' = None"
 
 
 def test_headers_may_be_a_mapping() -> None:

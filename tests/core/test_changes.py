@@ -205,9 +205,11 @@ async def test_a_broadcast_out_of_a_prunes_log_goes_out_right_after_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     broadcaster = Broadcaster(2, strict=False)
-    monkeypatch.setattr(
-        logging.getLogger("trio_sse"), "info", lambda *_: broadcaster.broadcast("x", "pruned")
-    )
+
+    def info(*_: object) -> None:
+        broadcaster.broadcast("x", "pruned")
+
+    monkeypatch.setattr(logging.getLogger("trio_sse"), "info", info)
     with broadcaster.subscribe(), broadcaster.subscribe() as subscription:
         for data in "12":
             broadcaster.broadcast("x", data)

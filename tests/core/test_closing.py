@@ -12,6 +12,7 @@ from trio_sse import Broadcaster, sse_app
 from trio_sse._core.hub import hub_of
 from trio_sse._core.options import StreamOptions
 from trio_sse._core.relay import Replayed
+from trio_sse._delivery.active_streams import ActiveStream, ActiveStreams
 from trio_sse.testing import open_event_stream
 
 from ..support.apps import AppOf
@@ -135,9 +136,11 @@ async def test_a_cancelled_aclose_still_cancels() -> None:
 
 
 async def test_a_cancelled_aclose_does_not_mind_a_response_that_has_not_begun() -> None:
-    broadcaster = Broadcaster()
+    broadcaster = Broadcaster(1, strict=False)
     opened = hub_of(broadcaster).open(StreamOptions(), Replayed(None))
-    with trio.move_on_after(0) as scope:
-        await broadcaster.aclose()
-    opened.client.close()
+    with ActiveStream(opened, ActiveStreams()):
+        while not opened.client.pruned:
+            broadcaster.broadcast("x", "y")
+        with trio.move_on_after(0) as scope:
+            await broadcaster.aclose()
     assert scope.cancelled_caught

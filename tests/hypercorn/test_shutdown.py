@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
+from typing import Any, Final, cast
 
 import pytest
 import trio
@@ -226,10 +227,15 @@ async def test_connections_that_are_kept_alive_do_not_hold_up_a_shutdown(
 
 def behind_a_proxy(app: App) -> App:
     """The app as hypercorn's own middleware for proxies calls it: with a deep copy of the scope."""
-    proxied = ProxyFixMiddleware(app, mode="legacy")
+
+    async def copied(scope: Message, receive: Receive, send: Send) -> None:
+        extensions = {name: copy.copy(value) for name, value in scope["extensions"].items()}
+        await app({**scope, "extensions": extensions}, receive, send)
+
+    proxied: Any = ProxyFixMiddleware(cast("Any", copied), mode="legacy")
 
     async def whole(scope: Message, receive: Receive, send: Send) -> None:
-        await (app if scope["type"] == "lifespan" else proxied)(scope, receive, send)  # type: ignore[arg-type]
+        await (app if scope["type"] == "lifespan" else proxied)(scope, receive, send)
 
     return whole
 

@@ -193,6 +193,13 @@ def test_a_missing_extra_is_one_line_with_the_fix(monkeypatch: pytest.MonkeyPatc
         main(["demo"])
 
 
+def test_a_missing_server_is_one_line_with_the_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "hypercorn.config", None)
+    forget(monkeypatch, "trio_sse._program.program")
+    with pytest.raises(SystemExit, match=r"hypercorn.*pip install 'trio-sse\[demo\]'"):
+        main(["demo"])
+
+
 def test_a_missing_client_of_redis_is_one_line_with_the_fix(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

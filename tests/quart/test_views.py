@@ -190,17 +190,27 @@ async def test_on_a_first_connect_all_is_received_that_is_broadcast_after_the_he
 
 
 async def test_a_response_whose_head_is_never_sent_holds_no_place(nursery: trio.Nursery) -> None:
+    """Though somebody still has it."""
     broadcaster = Broadcaster(max_clients=1)
-    app = quart_app(broadcaster)
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster))
+    kept: list[Any] = []
+
+    @app.after_request
+    async def keep(response: Any) -> Any:
+        await trio.lowlevel.checkpoint()
+        kept.append(response)
+        return response
 
     async def fail(_: Message) -> None:
         await trio.lowlevel.checkpoint()
         raise OSError("the client is gone")
 
     async def served(scope: Message, receive: Receive, send: Send) -> None:
+        anything: Any = app
         with suppress(BaseExceptionGroup):
-            await app(scope, receive, fail)
-        await app(scope, receive, send)
+            await anything(scope, receive, fail)
+        await anything(scope, receive, send)
 
     stream = await open_event_stream(nursery, served)
     await wait_all_tasks_blocked()
@@ -273,3 +283,23 @@ async def test_the_request_of_another_framework_is_refused_with_the_fix(
     request: Any = starlette.requests.Request({"type": "http"})
     with pytest.raises(TypeError, match=r"in Starlette and FastAPI return sse_app\(broadcaster\)"):
         await broadcaster.stream(request)
+
+
+def keyed_app(broadcaster: Broadcaster) -> QuartTrio:
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster, key="ann"))
+    return app
+
+
+async def test_a_heartbeat_of_a_stream_that_ends_tells_no_id(autojump_clock: MockClock) -> None:
+    """It would be ahead of what is broadcast then. Often, since Trio chooses who is first."""
+    for n in range(20):
+        broadcaster = Broadcaster(strict=False)
+        async with trio.open_nursery() as nursery:
+            await trio.sleep_until(20 * n)
+            stream = await open_event_stream(nursery, keyed_app(broadcaster))
+            began = broadcaster.last_event_id
+            await trio.sleep_until(20 * n + 15)
+            broadcaster.disconnect("ann")
+            broadcaster.broadcast("x", "too late")
+        assert stream.last_event_id == began

@@ -249,9 +249,8 @@ class Client:
             return HEARTBEAT
         registry, told = self.registry, self._told
         self._told = registry.position
-        if registry.position in (told, registry.position_of(self.topics)):
-            return HEARTBEAT
-        if registry.last_id is None:
+        known = registry.position in (told, registry.position_of(self.topics))
+        if known or registry.last_id is None:
             return HEARTBEAT
         return after_heartbeat(position_event(registry.last_id))
 

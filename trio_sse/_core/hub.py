@@ -184,9 +184,8 @@ class Hub:
         try:
             await self.registry.wait_responses_ended()
         finally:
-            for client in self.registry.responses:
-                if client.response is not None:
-                    client.response.cancel("aclose() of the broadcaster was cancelled")
+            for response in self.registry.responses.values():
+                response.cancel("aclose() of the broadcaster was cancelled")
 
     # How it is.
 

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar, final
 import trio
 
 from .changes import Changes
-from .client import Client, Recipient
+from .client import Client, Recipient, Response
 from .run_guard import RunGuard
 
 _Member = TypeVar("_Member")
@@ -109,17 +109,17 @@ class Registry:
         """Note that this task will send the response of a client, or else nobody will."""
         self._expected[client] = trio.lowlevel.current_task()
 
-    def add_response(self, client: Client) -> None:
+    def add_response(self, client: Client, response: Response) -> None:
         """Note that a response carries a client's events, until it is closed."""
         self._expected.pop(client, None)
-        self.responses.add(client)
+        client.response = self.responses[client] = response
         if client.options.key is not None:
             self._responses_of_key.add(client.options.key, client)
 
     def discard(self, client: Client) -> None:
         """Forget the response of a client, which has ended."""
         self._expected.pop(client, None)
-        self.responses.discard(client)
+        self.responses.pop(client, None)
         self._responses_of_key.discard(client.options.key, client)
         self._response_ended.unpark_all()
 
@@ -175,7 +175,7 @@ class Registry:
     def _forget(self) -> None:
         self.changes.run_guard = None
         #: Responses under way, those of ended clients that still take what is queued included.
-        self.responses: set[Client] = set()
+        self.responses: dict[Client, Response] = {}
         self._responses_of_key = _Groups[Client]()
         #: The tasks that will send a response of those who are registered before.
         self._expected: dict[Client, trio.lowlevel.Task] = {}

@@ -94,10 +94,8 @@ def strikes_inside_trio() -> bool:
         is_suspect = name.startswith("trio") and not name.startswith(_PLAIN)
         if is_suspect or frame.f_code.co_name == "__del__":
             return trio.lowlevel.currently_ki_protected()
-        if frame is outermost:
-            return False
-        frame = frame.f_back
-    return True
+        frame = None if frame is outermost else frame.f_back
+    return False
 
 
 def _current_token() -> trio.lowlevel.TrioToken | None:

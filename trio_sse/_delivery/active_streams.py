@@ -35,8 +35,7 @@ class ActiveStream:
         self._streams = streams
 
     def __enter__(self) -> Self:
-        self.client.response = self
-        self.client.registry.add_response(self.client)
+        self.client.registry.add_response(self.client, self)
         self._streams.add(self.client)
         return self
 

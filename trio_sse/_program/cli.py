@@ -25,9 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
         program.run(options)
     except* ModuleNotFoundError as errors:
-        status = f"trio-sse: {_leaf(errors)}"
-        if "pip install" not in status:
-            status += "; pip install 'trio-sse[demo]'"
+        error = str(_leaf(errors))
+        fix = "" if "pip install" in error else "; pip install 'trio-sse[demo]'"
+        status = f"trio-sse: {error}{fix}"
     except* (OSError, ValueError) as errors:
         status = f"trio-sse: {_leaf(errors)}"
     except* KeyboardInterrupt:

@@ -14,7 +14,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
@@ -172,23 +173,26 @@ async def _start(relay: RedisRelay, nursery: trio.Nursery) -> None:
 
 
 async def _cancel_on_signal(task_status: trio.TaskStatus[trio.CancelScope]) -> None:
-    with trio.open_signal_receiver(*_SIGNALS) as signals:
+    with _ignoring_signals_then(), trio.open_signal_receiver(*_SIGNALS) as signals:
         task_status.started(scope := trio.CancelScope())
         try:
-            async for number in signals:
-                scope.cancel(signal.Signals(number).name)
-        finally:
-            # One more changes nothing: what is left unread here would be told to the program again.
-            _ignore_signals()
+            with _ignoring_signals_then():
+                async for number in signals:
+                    scope.cancel(signal.Signals(number).name)
+        finally:  # What is left unread would come to the program again.
             with trio.move_on_after(0, shield=True):
-                async for _ in signals:
-                    pass
-    _ignore_signals()
+                while True:
+                    await anext(signals)
 
 
-def _ignore_signals() -> None:
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
+@contextmanager
+def _ignoring_signals_then() -> Generator[None]:
+    """Let a further signal change nothing, once the program ends."""
+    try:
+        yield
+    finally:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
 
 def _site(program: _Program) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
