@@ -19,9 +19,8 @@ do between them does not. What is counted of a walk:
 - calls: functions entered. A generator, a comprehension, or a coroutine that goes on after an
   `await` is entered again each time, and counts each time, as do those that await it.
 - modules: files that a call was in.
-- moves: how often control goes from one package to another, where the places are those of each
-  function entered, and of each function returned to. A package is the first name below `trio_sse`;
-  a module that stands there by itself is a package of its own.
+- moves: how often a function is entered in another package than the one before it. A package is the
+  first name below `trio_sse`; a module that stands there by itself is a package of its own.
 """
 
 from __future__ import annotations
@@ -67,8 +66,6 @@ class Walk:
         """Take what `sys.setprofile` tells."""
         if what == "call":
             self._enter(frame)
-        elif what == "return":
-            self._return_from(frame)
         elif what == "c_return" and function.__name__ in _WRITES and self._has_arrived():
             sys.setprofile(None)
 
@@ -76,20 +73,9 @@ class Walk:
         if module := _module(frame):
             self.calls += 1
             self.modules.add(module)
-            self._go_to(module)
-
-    def _return_from(self, frame: FrameType) -> None:
-        """Go to the next of our functions that waits for this one, if there is any."""
-        caller = frame.f_back if _module(frame) else None
-        while caller is not None and not _module(caller):
-            caller = caller.f_back
-        if caller is not None:
-            self._go_to(_module(caller))
-
-    def _go_to(self, module: str) -> None:
-        package = module.partition(os.sep)[0]
-        self.moves += self._package not in ("", package)
-        self._package = package
+            package = module.partition(os.sep)[0]
+            self.moves += self._package not in ("", package)
+            self._package = package
 
 
 def _module(frame: FrameType) -> str:
