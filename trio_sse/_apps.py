@@ -18,7 +18,6 @@ from ._core.feed import Source, check_source, open_feed
 from ._core.hub import Hub, hub_of
 from ._core.jitter import expiry
 from ._core.options import NO_KEY, Snapshot, StreamOptions, check_interval
-from ._core.run_guard import check_on_trio
 from ._delivery.active_streams import ActiveStream
 from ._delivery.heartbeat import HeartbeatTimer
 from ._delivery.response import Delivery, Receive, Scope, Send
@@ -89,7 +88,6 @@ class SSEApp:
         if scope["type"] != "http":
             await answer_other(scope["type"], receive, send)
             return
-        check_on_trio()
         request = Request.of(scope)
         if request.method == "OPTIONS" and self._headers.preflight is not None:
             await send_answer(send, self._headers, self._headers.preflight)
@@ -109,9 +107,9 @@ class SSEApp:
             return
         timer = HeartbeatTimer(self._hub.options.heartbeat_interval)
         timer.expires_at = trio.current_time() + expiry(self._options.max_age)
+        start = self._headers.start(STREAM)
         with ActiveStream(opened, request.streams) as stream:
-            delivery = Delivery(stream, send, request.bypass, timer)
-            await delivery.run(self._headers.start(STREAM), receive)
+            await Delivery(stream, send, request.bypass, timer).run(start, receive)
 
 
 def sse_route(
@@ -206,7 +204,6 @@ class ProducerApp:
         if scope["type"] != "http":
             await answer_other(scope["type"], receive, send)
             return
-        check_on_trio()
         request = Request.of(scope)
         answer = judge(request)
         if not answer.streams:

@@ -93,6 +93,7 @@ class Client:
         "pruned",
         "registry",
         "response",
+        "topics",
         "waker",
     )
 
@@ -107,6 +108,7 @@ class Client:
         self.registry = registry
         self.buffer_size = buffer_size
         self.options = options
+        self.topics = options.topics
         #: The id of the last event that its reader knew before these, inside the program.
         self.began_at: str | None = None
         #: What goes before all that is in the channel, however much it is; the first is last.
@@ -124,11 +126,6 @@ class Client:
         self.waker: Waker | None = None
         #: Set while a response carries its events.
         self.response: Response | None = None
-
-    @property
-    def topics(self) -> frozenset[str]:
-        """See `Recipient.topics`."""
-        return self.options.topics
 
     @property
     def ends_on_gap(self) -> bool:

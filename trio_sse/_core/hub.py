@@ -112,7 +112,11 @@ class Hub:
     # Clients in.
 
     def admits(self, options: StreamOptions) -> bool:
-        """Tell whether one more response may be opened."""
+        """Tell whether one more response may be opened.
+
+        Raises:
+            RuntimeError: While there are clients of another run.
+        """
         self.registry.check_run()
         self.registry.tidy()
         key = options.key

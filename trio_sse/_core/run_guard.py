@@ -51,6 +51,8 @@ class RunGuard:
 
     def has_finished(self) -> bool:
         """Tell whether the run has finished; this may be asked from anywhere."""
+        if self._token is _current_token():
+            return False
         try:
             self._token.run_sync_soon(_do_nothing)
         except trio.RunFinishedError:

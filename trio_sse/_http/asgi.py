@@ -50,7 +50,13 @@ class Request:
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> Request:
-        """Read a request out of its scope."""
+        """Read a request out of its scope.
+
+        Raises:
+            RuntimeError: If its server does not run Trio.
+        """
+        if not trio.lowlevel.in_trio_task():
+            raise RuntimeError(NOT_ON_TRIO)
         extensions: Mapping[str, Any] = scope.get("extensions") or {}
         headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
         return cls(
@@ -72,12 +78,13 @@ def judge(
         admitted: Whether the client may have a stream, for all that its server does not know.
         reconnection_time: The range of seconds in which it may come back, if not.
     """
+    admitted = admitted and not request.streams.closing
     return negotiate(
         request.method,
         request.accept,
         request.last_event_id,
-        admitted=admitted and not request.streams.closing,
-        retry_delay=retry_delay(reconnection_time),
+        admitted=admitted,
+        retry_delay=0.0 if admitted else retry_delay(reconnection_time),
     )
 
 
