@@ -88,7 +88,7 @@ def test_a_limit_may_be_given_with_a_key_that_is_nobodys() -> None:
 
 
 def test_a_subscription_outside_of_trio_is_refused_with_the_fix() -> None:
-    with pytest.raises(RuntimeError, match="this is no task of Trio"):
+    with pytest.raises(RuntimeError, match=r"subscribe\(\) must be called inside trio\.run"):
         broadcaster.subscribe()
 
 

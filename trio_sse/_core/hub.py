@@ -27,7 +27,6 @@ from .options import HubOptions, StreamOptions, check_topic
 from .preamble import Preamble, Replay
 from .registry import Registry
 from .relay import Relay, Replayed
-from .run_guard import check_on_trio
 from .subscription import Subscription
 
 _logger = logging.getLogger("trio_sse")
@@ -161,7 +160,11 @@ class Hub:
     def subscribe(self, last_event_id: str | None, options: StreamOptions) -> Subscription:
         """See `Broadcaster.subscribe`."""
         self.check_open()
-        check_on_trio()
+        if not trio.lowlevel.in_trio_task():
+            raise RuntimeError(
+                "subscribe() must be called inside trio.run, in the task that reads the events; "
+                "this is no task of Trio"
+            )
         self.registry.check_run()
         client = Client(self.registry, self.buffer_size, options)
         self.registry.changes.run(self._admit, client, last_event_id)

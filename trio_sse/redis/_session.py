@@ -185,7 +185,7 @@ def _check(parts: SplitResult) -> None:
     if parts.scheme not in ("redis", "rediss", "unix"):
         raise ValueError(
             "the URL must begin with redis://, rediss:// or unix://, as redis://127.0.0.1:6379 does"
-            + (f", got {parts.scheme}://" if parts.netloc else "")
+            + (f", got {parts.scheme}://" if parts.netloc else ", got no scheme")
         )
     is_unix = parts.scheme == "unix"
     if not (parts.path if is_unix else parts.hostname):
