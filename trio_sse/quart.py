@@ -25,6 +25,7 @@ from ._core.feed import Source, check_source, open_feed
 from ._core.hub import hub_of
 from ._core.jitter import expiry
 from ._core.options import StreamOptions, check_interval
+from ._core.run_guard import check_on_trio
 from ._delivery.active_streams import ActiveStream
 from ._delivery.bypass import Bypass
 from ._delivery.chunks import Chunks
@@ -101,6 +102,7 @@ def producer_response(
         ValueError: If `heartbeat_interval` is not greater than 0.
         TypeError: If `request` is not Quart's, or `source` no source.
     """
+    check_on_trio()
     check_source(source)
     timer = HeartbeatTimer(check_interval(heartbeat_interval))
     asked = _read(request)
