@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Final, final
+from collections.abc import Awaitable, Callable
+from typing import final
 
 import trio
 
 from trio_sse import Broadcaster, sse_app
 
 from ..support.asgi import HEAD, App, Message, Receive, Send, chunk
+from ..support.cutter import cutting
 from ..support.hardened import hardened
-from ..support.tcp import reset_when_closed
+from ..support.visitors import POSITION, SOON
 from ..support.waiting import until
 from .conftest import CLOSED, HTML, Page, Seen
-
-#: Seconds after which the browser reconnects, unless a test is about that.
-SOON: Final = (0.05, 0.2)
 
 OpenPage = Callable[[int], Awaitable[Page]]
 
@@ -39,63 +36,6 @@ class Site:
             return
         self.requests += scope["type"] == "http"
         await self.stream(scope, receive, send)
-
-
-@final
-class Cutter:
-    """A TCP proxy that cuts a connection behind certain bytes, in their order, each once.
-
-    Every other cut is a FIN, before which the browser reads all that came through; the others are
-    an RST, which may destroy what it has not read yet.
-    """
-
-    def __init__(self, port: int, *cuts: bytes) -> None:
-        self.done = 0
-        self._port = port
-        self._cuts = cuts
-
-    async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        task_status.started(listener.socket.getsockname()[1])
-        await trio.serve_listeners(self._serve, [listener])
-
-    async def _serve(self, browser: trio.SocketStream) -> None:
-        server = await trio.open_tcp_stream("127.0.0.1", self._port)
-        async with browser, server, trio.open_nursery() as nursery:
-            nursery.start_soon(self._carry_requests, browser, server)
-            await self._carry_responses(server, browser)
-            nursery.cancel_scope.cancel("the connection is to be closed")
-
-    async def _carry_requests(self, browser: trio.SocketStream, server: trio.SocketStream) -> None:
-        try:
-            async for data in browser:
-                await server.send_all(data)
-            await server.send_eof()
-        except trio.BrokenResourceError:
-            await server.aclose()
-
-    async def _carry_responses(self, server: trio.SocketStream, browser: trio.SocketStream) -> None:
-        passed = b""
-        async for data in server:
-            before, passed = len(passed), passed + data
-            cut = self._cuts[self.done] if self.done < len(self._cuts) else None
-            if cut is None or cut not in passed:
-                await browser.send_all(data)
-                continue
-            await browser.send_all(data[: passed.index(cut) + len(cut) - before])
-            if self.done % 2:
-                reset_when_closed(browser)
-            self.done += 1
-            return
-
-
-@asynccontextmanager
-async def cutting(port: int, *cuts: bytes) -> AsyncGenerator[tuple[Cutter, int]]:
-    """Run a proxy for the length of a block; give its port, too."""
-    cutter = Cutter(port, *cuts)
-    async with trio.open_nursery() as nursery:
-        yield cutter, await nursery.start(cutter.run)
-        nursery.cancel_scope.cancel("the test is over")
 
 
 def events(seen: list[Seen]) -> list[Seen]:
@@ -124,7 +64,7 @@ async def test_all_events_come_once_and_in_order_wherever_the_connection_is_cut(
     broadcaster = broadcaster_for_browsers()
     site = Site(sse_app(broadcaster))
     cuts = (
-        b"-0\n\n",  # Behind the id with which a stream begins, before any event.
+        POSITION,  # Behind the id with which a stream begins, before any event.
         b"data: 20, all of it\n\n",
         b"data: 40, al",
         b"data: 60, al",
