@@ -30,7 +30,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types with mypy and pyright, both strict."""
     checkers = ("mypy==2.*", "pyright==1.1.414")
-    session.install("-e", ".[test]", *checkers, "nox", "playwright==1.*", "types-psutil", SSECLIENT)
+    session.install("-e", ".[test]", *checkers, "nox", "types-psutil", SSECLIENT)
     session.run("mypy")
     session.run("pyright")
 
@@ -76,9 +76,9 @@ def interop(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Let a browser's EventSource lose its connection, its server, its place and its stream."""
-    session.install("-e", ".[test]", "playwright==1.*")
-    session.run("pytest", "--numprocesses=0", "tests/browser")  # One browser for all tests.
+    """Let the EventSource of browsers lose its connection, its server, its place and its stream."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "tests/browser")
 
 
 def _python_files(folder: str) -> list[str]:

@@ -13,7 +13,7 @@ const CLOSED = 2;
 const TYPES = ["tick", "stream-reset"];
 
 function tell(type, data) {
-  console.log(JSON.stringify([type, data.slice(0, 40)]));
+  console.log(JSON.stringify([type, data.slice(0, 80)]));
 }
 
 // Each of them is used as a browser's own EventSource is.

@@ -72,7 +72,7 @@ class Visitor:
         self._last_event_id = event_id or self._last_event_id
         self._retry = self._retry if retry is None else retry / 1000
         if event in TYPES:
-            print(json.dumps([event, data[:40]]), flush=True)
+            print(json.dumps([event, data[:80]]), flush=True)
 
 
 if __name__ == "__main__":

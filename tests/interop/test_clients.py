@@ -66,15 +66,7 @@ def library(request: pytest.FixtureRequest, nursery: trio.Nursery) -> Visitor:
     return Library(request.param, nursery)
 
 
-@pytest.mark.parametrize(
-    "story",
-    [
-        visitors.loses_its_connection_before_the_first_event,
-        visitors.loses_its_connection_after_a_quiet_time,
-        visitors.is_disconnected_for_good,
-        visitors.is_disconnected_for_good_while_it_drains,
-    ],
-)
+@pytest.mark.parametrize("story", visitors.STORIES)
 async def test_a_library_misses_nothing_and_stops_when_it_is_told_to(
     library: Visitor, story: Callable[[Visitor], Awaitable[None]]
 ) -> None:

@@ -123,7 +123,7 @@ async def is_disconnected_for_good_while_it_drains(visitor: Visitor) -> None:
         assert broadcaster.disconnect("a user", final=True) == 1
         cutter.resume()
         await _never_has_a_stream_again(visitor, stream)
-    assert visitor.told[0] == ("tick", f"0 {38 * 'x'}")
+    assert visitor.told[0][1].startswith("0 x")
 
 
 async def _never_has_a_stream_again(visitor: Visitor, stream: Tap) -> None:
@@ -131,3 +131,11 @@ async def _never_has_a_stream_again(visitor: Visitor, stream: Tap) -> None:
     await until(lambda: visitor.has_given_up or stream.statuses.count(204) > 2)
     first, *others = stream.statuses
     assert (first, set(others)) == (200, {204})
+
+
+STORIES: Final = (
+    loses_its_connection_before_the_first_event,
+    loses_its_connection_after_a_quiet_time,
+    is_disconnected_for_good,
+    is_disconnected_for_good_while_it_drains,
+)
