@@ -100,6 +100,7 @@ class Browser:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
+            shutil.rmtree(self._home, ignore_errors=True)  # Megabytes.
 
     def _start(self, url: str) -> None:
         home = {**os.environ, "HOME": str(self._home)}
