@@ -8,6 +8,7 @@ nox.options.sessions = ["lint", "types", "tests", "coverage", "interop", "browse
 nox.options.error_on_missing_interpreters = True
 
 PYTHONS = ["3.11", "3.12", "3.13"]
+SSECLIENT = "sseclient-py==1.9.0"  # A client of the tests, as those in tests/interop/package.json.
 CODE = ["trio_sse", "tests", "docs", "noxfile.py"]
 
 
@@ -29,7 +30,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types with mypy and pyright, both strict."""
     checkers = ("mypy==2.*", "pyright==1.1.414")
-    session.install("-e", ".[test]", *checkers, "nox", "playwright==1.*", "types-psutil")
+    session.install("-e", ".[test]", *checkers, "nox", "types-psutil", SSECLIENT)
     session.run("mypy")
     session.run("pyright")
 
@@ -66,8 +67,8 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def interop(session: nox.Session) -> None:
-    """Let Node's eventsource-parser read what we write."""
-    session.install("-e", ".[test]")
+    """Let the libraries of Node and Python that read event streams be our clients."""
+    session.install("-e", ".[test]", SSECLIENT)
     with session.chdir("tests/interop"):
         session.run("npm", "ci", external=True)
     session.run("pytest", "tests/interop")
@@ -75,9 +76,9 @@ def interop(session: nox.Session) -> None:
 
 @nox.session
 def browser(session: nox.Session) -> None:
-    """Let a browser's EventSource lose its connection, its server, its place and its stream."""
-    session.install("-e", ".[test]", "playwright==1.*")
-    session.run("pytest", "--numprocesses=0", "tests/browser")  # One browser for all tests.
+    """Let the EventSource of browsers lose its connection, its server, its place and its stream."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "tests/browser")
 
 
 def _python_files(folder: str) -> list[str]:

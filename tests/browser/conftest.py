@@ -1,101 +1,129 @@
-"""Chromium, driven by Playwright, for tests that run on Trio."""
+"""Browsers, each a process that opens one page, which reports what it sees."""
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from typing import Final, TypeVar, final
+import signal
+import subprocess
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Final, final
 
-import playwright.sync_api as playwright
 import pytest
-import trio
 
-from ..support.waiting import PATIENCE
+from ..support.asgi import END, HEAD, App, Message, Receive, Send, chunk, with_lifespan
+from ..support.server import serving
+from ..support.thorough import miss
+from ..support.visitors import Told
+from ..support.waiting import until
 
-T = TypeVar("T")
-
-#: What an EventSource told its page: an event's type and its data, or the readyState that came with
-#: the browser's own ``open`` and ``error``.
-Seen = tuple[str, str | int]
+#: What an EventSource told its page, and when, in seconds: an event's type and the beginning of its
+#: data, or the readyState that came with the browser's own ``open`` and ``error``.
+Seen = tuple[str, str | int, float]
 
 #: EventSource.CLOSED: it has given up.
 CLOSED: Final = 2
 
-#: A page that notes what its EventSource tells it.
-HTML: Final = b"""<!doctype html><title>A test</title><link rel="icon" href="data:,"><script>
-const seen = [], times = [], source = new EventSource("/events")
-for (const type of ["open", "error", "tick", "stream-reset"])
-  source.addEventListener(type, event => {
-    seen.push([type, event.data ?? source.readyState])
-    times.push(performance.now())
-  })
-</script>
-"""
+PAGE: Final = (Path(__file__).parent / "page.html").read_bytes()
+
+
+def chromium(home: Path) -> list[str]:
+    """Return the command that starts it, without a name of any host being looked up."""
+    names = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    return [
+        *("chromium", "--headless", "--no-sandbox", "--no-first-run"),
+        *(names, f"--user-data-dir={home}"),
+    ]
+
+
+def firefox(home: Path) -> list[str]:
+    """Return the same of Firefox, which asks its makers for more than a page."""
+    preferences = {
+        "network.dns.disabled": True,
+        "datareporting.policy.dataSubmissionEnabled": False,
+    }
+    lines = [f'user_pref("{name}", {json.dumps(value)});\n' for name, value in preferences.items()]
+    (home / "user.js").write_text("".join(lines))
+    return ["firefox-esr", "--headless", "--no-remote", "--profile", str(home)]
 
 
 @final
-class Page:
-    """A page that is open in the browser."""
+class Browser:
+    """A browser that opens a page, and that page's server but for its stream."""
 
-    def __init__(self, thread: ThreadPoolExecutor, page: playwright.Page) -> None:
-        self._thread = thread
-        self._page = page
+    def __init__(self, command: list[str], home: Path) -> None:
+        self.seen: list[Seen] = []
+        self.requests = 0  # Those for the stream.
+        self.stream: App
+        self.reports_at = 0  # A port for `take_report`.
+        self._command = command
+        self._home = home
+        self._process: subprocess.Popen[bytes] | None = None
 
-    async def until(self, condition: Callable[[list[Seen]], bool]) -> list[Seen]:
-        """Wait for something to be seen; return all that was seen so far."""
-        with trio.fail_after(PATIENCE):
-            while True:
-                entries = await in_thread(self._thread, lambda: self._page.evaluate("seen"))
-                seen = [(str(kind), value) for kind, value in entries]
-                if condition(seen):
-                    return seen
-                await trio.sleep(0.02)
+    @property
+    def told(self) -> list[Told]:
+        """The events of a stream, without the browser's own."""
+        own = ("open", "error")
+        return [(kind, str(value)) for kind, value, _ in self.seen if kind not in own]
 
-    async def times(self) -> list[float]:
-        """Return when each thing was seen, in seconds."""
-        times: list[float] = await in_thread(self._thread, lambda: self._page.evaluate("times"))
-        return [time / 1000 for time in times]
+    @property
+    def has_given_up(self) -> bool:
+        return ("error", CLOSED) in [(kind, value) for kind, value, _ in self.seen]
 
+    def count(self, kind: str) -> int:
+        return [seen[0] for seen in self.seen].count(kind)
 
-@pytest.fixture(scope="module")
-def thread() -> Iterator[ThreadPoolExecutor]:
-    """The thread in which all of Playwright's calls must be made."""
-    with ThreadPoolExecutor(1) as executor:
-        yield executor
+    def site(self, stream: App) -> App:
+        """Return the page, and beside it a stream that may be exchanged for another."""
+        self.stream = stream
+        return self._serve
 
+    async def visit(self, port: int) -> None:
+        """Start, and return when the page asks for its stream."""
+        self._start(f"http://127.0.0.1:{port}/?{self.reports_at}")
+        await until(lambda: self.requests > 0)
 
-@pytest.fixture(scope="module")
-def chromium(thread: ThreadPoolExecutor) -> Iterator[playwright.Browser]:
-    def launch() -> tuple[playwright.Playwright, playwright.Browser]:
-        driver = playwright.sync_playwright().start()
-        path = shutil.which("chromium")
-        return driver, driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+    async def take_report(self, _: Message, receive: Receive, send: Send) -> None:
+        """Serve the port for what the page sees."""
+        message = await receive()
+        body: bytes = message["body"]
+        while message["more_body"]:
+            message = await receive()
+            body += message["body"]
+        self.seen = [(kind, value, at) for kind, value, at in json.loads(body)]
+        await send({**HEAD, "status": 204})
+        await send(END)
 
-    driver, browser = thread.submit(launch).result()
-    yield browser
-    thread.submit(browser.close).result()
-    thread.submit(driver.stop).result()
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            shutil.rmtree(self._home, ignore_errors=True)  # Megabytes.
 
+    def _start(self, url: str) -> None:
+        home = {**os.environ, "HOME": str(self._home)}
+        self._process = subprocess.Popen([*self._command, url], env=home, start_new_session=True)
 
-@pytest.fixture
-def open_page(
-    thread: ThreadPoolExecutor, chromium: playwright.Browser
-) -> Iterator[Callable[[int], Awaitable[Page]]]:
-    """Open the page of the server at a port; it is closed when the test is over."""
-    context = thread.submit(chromium.new_context).result()
-
-    def load(port: int) -> playwright.Page:
-        page = context.new_page()
-        page.goto(f"http://127.0.0.1:{port}/")
-        return page
-
-    async def open_at(port: int) -> Page:
-        return Page(thread, await in_thread(thread, lambda: load(port)))
-
-    yield open_at
-    thread.submit(context.close).result()
+    async def _serve(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] == "/":
+            await send({**HEAD, "headers": [(b"content-type", b"text/html; charset=utf-8")]})
+            await send(chunk(PAGE, last=True))
+            return
+        self.requests += scope["type"] == "http"
+        await self.stream(scope, receive, send)
 
 
-async def in_thread(thread: ThreadPoolExecutor, call: Callable[[], T]) -> T:
-    return await trio.to_thread.run_sync(lambda: thread.submit(call).result())
+@pytest.fixture(params=[chromium, firefox], ids=["chromium", "firefox"])
+async def browser(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncGenerator[Browser]:
+    command: list[str] = request.param(tmp_path)
+    if not shutil.which(command[0]):
+        miss(f"no {command[0]}: apt-get install {command[0]}")
+    browser = Browser(command, tmp_path)
+    async with serving(with_lifespan(browser.take_report)) as reports:
+        browser.reports_at = reports.port
+        try:
+            yield browser
+        finally:
+            browser.kill()

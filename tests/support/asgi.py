@@ -68,6 +68,11 @@ class Tap:
             self.finished.set()
 
     @property
+    def statuses(self) -> list[int]:
+        """What each request was answered."""
+        return [message["status"] for message in self.sent if "status" in message]
+
+    @property
     def chunks(self) -> list[bytes]:
         """The bodies sent, without the last and empty one."""
         return [message["body"] for message in self.sent if message.get("more_body")]
