@@ -18,7 +18,7 @@ from ._core.event import POSITION_EVENT as POSITION_EVENT
 from ._core.event import RESET_EVENT as RESET_EVENT
 from ._core.event import ServerSentEvent as ServerSentEvent
 from ._core.event_types import RegisteredEvent as RegisteredEvent
-from ._core.hub import BroadcasterStatistics as BroadcasterStatistics
+from ._core.registry import BroadcasterStatistics as BroadcasterStatistics
 from ._core.subscription import Subscription as Subscription
 from ._http.asgi import last_event_id as last_event_id
 

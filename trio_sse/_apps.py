@@ -17,7 +17,13 @@ from ._core.client import Opened
 from ._core.feed import Source, check_source, open_feed
 from ._core.hub import Hub, hub_of
 from ._core.jitter import expiry
-from ._core.options import NO_KEY, Snapshot, StreamOptions, check_interval
+from ._core.options import (
+    NO_KEY,
+    Snapshot,
+    StreamOptions,
+    check_interval,
+    check_not_asynchronous,
+)
 from ._delivery.active_streams import ActiveStream
 from ._delivery.heartbeat import HeartbeatTimer
 from ._delivery.response import Delivery, Receive, Scope, Send
@@ -107,9 +113,9 @@ class SSEApp:
             return
         timer = HeartbeatTimer(self._hub.options.heartbeat_interval)
         timer.expires_at = trio.current_time() + expiry(self._options.max_age)
-        start = self._headers.start(STREAM)
         with ActiveStream(opened, request.streams) as stream:
-            await Delivery(stream, send, request.bypass, timer).run(start, receive)
+            delivery = Delivery(stream, send, request.bypass, timer)
+            await delivery.run(self._headers.start(STREAM), receive)
 
 
 def sse_route(
@@ -143,6 +149,8 @@ def sse_route(
     from .quart import view
 
     hub_of(broadcaster)
+    for name, option in (("topics", topics), ("key", key)):
+        check_not_asynchronous(name, option)
     options = StreamOptions(
         topics=() if callable(topics) else topics,
         snapshot=snapshot,

@@ -14,8 +14,9 @@ import trio
 
 from ._core.conversion import encode_json
 from ._core.event_types import EventTypes, RegisteredEvent
-from ._core.hub import BroadcasterStatistics, Hub
+from ._core.hub import Hub
 from ._core.options import NO_KEY, HubOptions, Snapshot, StreamOptions
+from ._core.registry import BroadcasterStatistics
 from ._core.relay import Relay
 from ._core.run_guard import check_on_trio
 from ._core.subscription import Subscription
@@ -137,14 +138,15 @@ class Broadcaster(trio.abc.AsyncResource):
             payload_type: What its payloads must be, in strict mode: a dataclass, attrs class,
                 Struct, TypedDict, NamedTuple, or any other type that msgspec knows. What msgspec
                 can convert to it is sent converted; an instance is sent as it is, since a type
-                checker has looked at its fields. Classes that msgspec does not know are checked by
-                `isinstance`, and need a `dumps` that does. `None` for whatever there is.
+                checker has looked at its fields. Classes that msgspec does not know, but for
+                pydantic's models, are checked by `isinstance`, and need a `dumps` that knows them.
+                `None` for whatever there is.
 
         Raises:
             ValueError: If no browser could listen for the name: it is empty, has CR, LF, NUL or a
-                lone surrogate, is ``stream-reset``, or is (in strict mode) ``error`` or ``open``,
-                which a browser's EventSource dispatches itself; or if it is registered with another
-                payload type.
+                lone surrogate, is ``stream-reset``, ``stream-position`` or ``stream-end``, or is
+                (in strict mode) ``error`` or ``open``, which a browser's EventSource dispatches
+                itself; or if it is registered with another payload type.
             TypeError: If msgspec cannot tell what fits the payload type.
         """
         event = RegisteredEvent[Any](name, payload_type, self.broadcast)

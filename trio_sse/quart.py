@@ -61,8 +61,8 @@ def view(
         request = quart.request
         own = evolve(
             options,
-            topics=topics(request) if callable(topics) else topics,
-            key=key(request) if callable(key) else key,
+            topics=topics(request) if callable(topics) else options.topics,
+            key=key(request) if callable(key) else options.key,
         )
         return await stream_response(broadcaster, request, own)
 
@@ -170,8 +170,10 @@ class _StreamBody(ResponseBody):
 
     async def __aenter__(self) -> AsyncIterator[bytes]:
         opened = await self._enter(self._exit_stack)
+        if opened.client.closed:  # Since the view: the broadcaster has ended, or was counted.
+            return await _Whole(judge(self._request, admitted=False).body).__aenter__()
         self._stream = self._exit_stack.enter_context(ActiveStream(opened, self._request.streams))
-        self._stream.cancel_scope = self._exit_stack.enter_context(trio.CancelScope())
+        self._stream.end_by(self._exit_stack.enter_context(trio.CancelScope()))
         self._chunks = Chunks(self._stream)
         return self
 

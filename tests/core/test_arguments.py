@@ -46,9 +46,16 @@ async def generator() -> AsyncGenerator[ServerSentEvent]:
         (
             partial(app, broadcaster, snapshot=[("a", 1)]),
             TypeError,
-            "snapshot must be a function, not asynchronous, .* got ",
+            "snapshot must be a function that returns .* got ",
         ),
-        (partial(app, broadcaster, snapshot=asynchronous), TypeError, "not asynchronous"),
+        (partial(app, broadcaster, snapshot=generator), TypeError, "must not be asynchronous"),
+        (partial(route, broadcaster, key=asynchronous), TypeError, "key must not be asynchronous"),
+        (partial(route, broadcaster, topics=asynchronous), TypeError, "topics must not be async"),
+        (partial(app, broadcaster, headers=None), TypeError, "headers must be .* got None"),
+        (partial(make, relay="redis://"), TypeError, r"such as RedisRelay\(url\), got 'redis://'"),
+        (partial(broadcaster.broadcast, ["a"], 1), TypeError, r"event must be a str, got \['a'\]"),  # type: ignore[arg-type]
+        (partial(broadcaster.disconnect, ["a"]), TypeError, "key must be hashable"),  # type: ignore[arg-type]
+        (partial(app, broadcaster, snapshot=asynchronous), TypeError, "must not be asynchronous"),
         (
             partial(app, broadcaster, key=["a"]),
             TypeError,
@@ -109,3 +116,9 @@ def test_data_that_contains_itself_is_refused_with_its_event() -> None:
 def test_data_that_is_no_json_is_refused_with_its_event_and_the_fix() -> None:
     with pytest.raises(TypeError, match=r"event 'x' .* objects of type object .*\(dumps=\.\.\.\)"):
         broadcaster.broadcast("x", {"a": [object()]})
+
+
+async def test_the_last_event_id_of_a_subscription_is_a_str() -> None:
+    await trio.lowlevel.checkpoint()
+    with pytest.raises(TypeError, match="last_event_id must be a str, got b'x'"):
+        broadcaster.subscribe(last_event_id=b"x")  # type: ignore[arg-type]

@@ -16,11 +16,15 @@ from typing import Any, Final, final
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, Subscription, sse_app
+from trio_sse._core.decoder import EventStreamDecoder
+from trio_sse._core.history import LocalHistory
+from trio_sse._core.hub import hub_of
 from trio_sse.testing import open_event_stream
 
+from ..support.events import is_users
 from ..support.thorough import THOROUGH
 from ..support.ways import WAYS, see
 
@@ -106,7 +110,11 @@ def take(subscription: Subscription) -> list[str]:
 
 def read_wire(wire: bytes) -> list[str]:
     """Return the ids of the events in a stream, without those of blocks that tell a place."""
-    return [see(block + b"\n\n").id for block in wire.split(b"\n\n") if b"data" in block]
+    decoder = EventStreamDecoder()
+    events = decoder.feed(wire)
+    places = [int(event.id.rpartition("-")[2]) for event in events]
+    assert places == sorted(places), "an id that was told before the event it covers"
+    return [event.id for event in events if is_users(event)]
 
 
 async def story(
@@ -132,6 +140,7 @@ async def story(
         nursery.start_soon(read, back, came_back)
         broadcaster.broadcast("x", 5)
         await broadcaster.wait_all_taken()
+        await trio.sleep(20)  # There is a heartbeat.
         broadcaster.disconnect("k")
         await wait_all_tasks_blocked()
         broadcaster.broadcast("x", 6)
@@ -154,7 +163,7 @@ def tell(way: str, how: Callable[[Callable[[], None]], None], at: int) -> int:
         with striker.watching():
             lists.extend(await story(broadcaster, way, *both))
 
-    trio.run(main)
+    trio.run(main, clock=MockClock(autojump_threshold=0))
     every, came_back, *of_responses = ([int(i.rpartition("-")[2]) for i in ids] for ids in lists)
     assert every == [*range(1, 10 + strike.accepted)], at
     assert came_back == every, at
@@ -217,3 +226,71 @@ async def test_a_broadcast_out_of_a_prunes_log_goes_out_right_after_it(
         broadcaster.broadcast("x", "3")
         assert [subscription.receive_nowait().data for _ in range(2)] == ["3", "pruned"]
     await trio.lowlevel.checkpoint()
+
+
+def test_a_close_that_strikes_anywhere_ends_what_is_subscribed() -> None:
+    """With what was broadcast before it, and without an error out of its place."""
+
+    async def read_to_the_end(broadcaster: Broadcaster) -> list[str | None]:
+        subscription = broadcaster.subscribe()
+        with suppress(trio.ClosedResourceError):
+            broadcaster.broadcast("x", "y")
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(broadcaster.wait_all_taken)
+            await trio.lowlevel.checkpoint()
+            broadcaster.close()
+            return [event.data async for event in subscription]
+
+    def run(at: int) -> int:
+        broadcaster = Broadcaster(strict=False)
+        striker = Striker(broadcaster.close, at)
+
+        async def main() -> None:
+            with striker.watching(), suppress(trio.ClosedResourceError):
+                with trio.fail_after(5):
+                    assert await read_to_the_end(broadcaster) in ([], ["y"])
+
+        trio.run(main)
+        assert broadcaster.client_count == 0
+        return striker.lines
+
+    for at in range(1, run(sys.maxsize)):
+        run(at)
+
+
+async def test_a_log_that_fails_is_told_and_harms_nobody(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("a filter")
+
+    monkeypatch.setattr(logging.getLogger("trio_sse"), "info", fail)
+    broadcaster = Broadcaster(1, strict=False)
+    with broadcaster.subscribe() as slow, broadcaster.subscribe() as subscription:
+        for data in "12":
+            broadcaster.broadcast("x", data)
+            assert subscription.receive_nowait().data == data
+        assert slow.receive_nowait().data == "1"
+    await trio.lowlevel.checkpoint()
+    assert "ZeroDivisionError: a filter" in capsys.readouterr().err
+
+
+async def test_a_fault_of_what_struck_is_told_and_what_else_struck_goes_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broadcaster = Broadcaster(strict=False)
+    hub = hub_of(broadcaster)
+    append = LocalHistory.append
+
+    def fail_once(*arguments: Any) -> Any:
+        monkeypatch.setattr(LocalHistory, "append", append)
+        raise ZeroDivisionError("injected")
+
+    with broadcaster.subscribe() as subscription:
+        with hub.registry.changes:
+            broadcaster.broadcast("x", "1")
+            broadcaster.broadcast("x", "2")
+            monkeypatch.setattr(LocalHistory, "append", fail_once)
+        assert subscription.receive_nowait().data == "2"
+    await trio.lowlevel.checkpoint()
+    assert "injected" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import Any
@@ -13,7 +14,7 @@ import trio
 from quart_trio import QuartTrio
 from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
-from trio_sse import Broadcaster, ServerSentEvent, sse_route
+from trio_sse import END_ID, Broadcaster, ServerSentEvent, sse_route
 from trio_sse.quart import producer_response
 from trio_sse.testing import open_event_stream
 
@@ -303,3 +304,66 @@ async def test_a_heartbeat_of_a_stream_that_ends_tells_no_id(autojump_clock: Moc
             broadcaster.disconnect("ann")
             broadcaster.broadcast("x", "too late")
         assert stream.last_event_id == began
+
+
+def slow_app(broadcaster: Broadcaster, **options: Any) -> QuartTrio:
+    """Return an app that takes a second between a view and its response."""
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster, **options))
+
+    @app.after_request
+    async def wait(response: Any) -> Any:
+        await trio.sleep(1)
+        return response
+
+    return app
+
+
+async def test_a_response_that_has_not_begun_when_all_ends_is_told_to_come_back(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster(reconnection_time=(2, 2))
+    opened: list[Any] = []
+
+    async def connect() -> None:
+        opened.append(await open_event_stream(nursery, slow_app(broadcaster)))
+
+    nursery.start_soon(connect)
+    await trio.sleep(0.5)
+    assert broadcaster.client_count == 1
+    await broadcaster.aclose()
+    assert trio.current_time() == 0.5
+    await trio.sleep(2)
+    (stream,) = opened
+    assert stream.complete
+    assert re.fullmatch(rb"retry: \d+\n\n", stream.raw_bytes)
+
+
+async def test_a_client_that_is_pruned_or_sent_away_before_its_response_begins_is_told(
+    nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    broadcaster = Broadcaster(1, strict=False)
+    opened: list[Any] = []
+
+    async def connect() -> None:
+        opened.append(await open_event_stream(nursery, slow_app(broadcaster, key="ann")))
+
+    nursery.start_soon(connect)
+    await trio.sleep(0.5)
+    for data in "12":
+        broadcaster.broadcast("x", data)
+    assert broadcaster.client_count == 0
+    assert broadcaster.disconnect("ann", final=True) == 1
+    await trio.sleep(2)
+    (stream,) = opened
+    assert [event.data async for event in stream] == ["1"]
+    assert stream.last_event_id == END_ID
+
+
+async def test_topics_of_a_route_may_be_an_iterator(nursery: trio.Nursery) -> None:
+    broadcaster = Broadcaster(strict=False)
+    app = QuartTrio(__name__)
+    app.add_url_rule("/events", view_func=sse_route(broadcaster, topics=iter(["a"])))
+    streams = [await open_event_stream(nursery, app) for _ in range(2)]
+    broadcaster.broadcast("x", "y", topic="a")
+    assert [(await stream.receive()).data for stream in streams] == ["y", "y"]

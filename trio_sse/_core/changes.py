@@ -10,6 +10,7 @@ It knows when something may be changed; it does not know what.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from functools import partial
@@ -67,6 +68,18 @@ class Changes:
             self._depth += 1
             try:
                 while self._waiting:
-                    self._waiting.popleft()()
+                    _make_or_report(self._waiting.popleft())
             finally:
                 self._depth -= 1
+
+
+def _make_or_report(change: Callable[[], object]) -> None:
+    try:
+        change()
+    except Exception as error:  # Whoever asked for it has returned, and nobody else is at fault.
+        report(error)
+
+
+def report(error: Exception) -> None:
+    """Tell of an error that has no caller, as Python tells of one that nobody catches."""
+    sys.excepthook(type(error), error, error.__traceback__)

@@ -87,6 +87,7 @@ class Client:
         "_told",
         "began_at",
         "buffer_size",
+        "closed",
         "ended",
         "final",
         "options",
@@ -118,8 +119,9 @@ class Client:
         self._awaited: list[tuple[int, trio.Event]] = []
         #: How many events had been broadcast when it was last told an id, but for events' own.
         self._told = registry.position - behind
-        #: Whether nothing will be queued any more, and whether that is since it was full.
-        self.ended = self.pruned = False
+        #: Whether nothing will be queued any more, whether that is since it was full, and whether
+        #: nothing can be taken any more.
+        self.ended = self.pruned = self.closed = False
         #: Whether whoever reads it shall not come back.
         self.final = False
         #: Set while the client is written to directly.
@@ -218,6 +220,7 @@ class Client:
     def close(self) -> None:
         """Leave: nothing more is queued, and what was queued is dropped."""
         with self.registry.changes:
+            self.closed = True
             self._backlog.clear()
             self._channel.close()
             self.end()
@@ -240,16 +243,18 @@ class Client:
                 self._send.send_nowait(self.heartbeat())
                 self._given += 1
 
+    @enable_ki_protection
     def heartbeat(self) -> ServerSentEvent:
         """Return a heartbeat; with the current id, if that has moved since one was told."""
-        if self.queued or self.ended:  # An id must not be told before the events it covers.
-            return HEARTBEAT
         registry, told = self.registry, self._told
-        self._told = registry.position
-        known = registry.position in (told, registry.position_of(self.topics))
-        if known or registry.last_id is None:
-            return HEARTBEAT
-        return after_heartbeat(position_event(registry.last_id))
+        with registry.changes:
+            if self.queued or self.ended:  # An id must not be told before the events it covers.
+                return HEARTBEAT
+            self._told = registry.position
+            known = registry.position in (told, registry.position_of(self.topics))
+            if known or registry.last_id is None:
+                return HEARTBEAT
+            return after_heartbeat(position_event(registry.last_id))
 
     def _end(self) -> None:
         self.ended = True
@@ -260,9 +265,11 @@ class Client:
         if self.waker is not None:
             self.waker.end()
 
+    @enable_ki_protection
     def _tell_taken(self) -> None:
-        while self._awaited and self._awaited[0][0] <= self._taken:
-            self._awaited.pop(0)[1].set()
+        with self.registry.changes:
+            while self._awaited and self._awaited[0][0] <= self._taken:
+                self._awaited.pop(0)[1].set()
 
 
 @final

@@ -47,13 +47,14 @@ _NO_DATA: Final = "{}"
 _MAX_RETRY: Final = 2**53 - 1
 
 
-def _check_text(name: str, value: object) -> None:
+def check_text(name: str, value: object) -> None:
+    """Refuse what is not a `str`."""
     if not isinstance(value, str):
         raise TypeError(f"{name} must be a str, got {reprlib.repr(value)}")
 
 
 def _check_line(name: str, value: str) -> None:
-    _check_text(name, value)
+    check_text(name, value)
     if _FORBIDDEN.search(value):
         raise ValueError(f"{name} must not contain CR, LF or NUL, got {reprlib.repr(value)}")
 
@@ -128,13 +129,13 @@ class ServerSentEvent:
         if not self.event:
             raise ValueError("event must not be empty; the default type is 'message'")
         if self.data is not None:
-            _check_text("data", self.data)
+            check_text("data", self.data)
         if self.id is not None:
             _check_line("id", self.id)
         if self.retry is not None:
             _check_retry(self.retry)
         if self.comment is not None:
-            _check_text("comment", self.comment)
+            check_text("comment", self.comment)
 
     def _block(self) -> str:
         block = ""

@@ -15,7 +15,7 @@ import attrs
 import msgspec
 
 from .conversion import Conversion
-from .event import RESERVED_EVENTS, ServerSentEvent
+from .event import RESERVED_EVENTS, ServerSentEvent, check_text
 
 #: Types that a browser's EventSource dispatches itself: a listener could not tell ours from its
 #: own.
@@ -157,6 +157,7 @@ class EventTypes:
 
 
 def _check_not_reserved(event: str) -> None:
+    check_text("event", event)
     if event in RESERVED_EVENTS:
         raise ValueError(f"{event!r} is sent by the broadcaster itself; choose another name")
 

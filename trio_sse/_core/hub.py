@@ -15,42 +15,22 @@ import logging
 from collections.abc import Hashable, Sequence
 from typing import final
 
-import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from .changes import report
 from .client import Client, Opened
 from .event import RESET_EVENT, ServerSentEvent
 from .event_types import EventTypes
 from .history import History, LocalHistory
-from .options import HubOptions, StreamOptions, check_topic
+from .options import HubOptions, StreamOptions, check_event_id, check_key, check_topic
 from .preamble import Preamble, Replay
-from .registry import Registry
+from .registry import BroadcasterStatistics, Registry
 from .relay import Relay, Replayed
+from .run_guard import check_on_trio
 from .subscription import Subscription
 
 _logger = logging.getLogger("trio_sse")
-
-
-@final
-@attrs.frozen
-class BroadcasterStatistics:
-    """What a broadcaster has done and holds, as of now."""
-
-    clients: int
-    """Clients that get the next broadcast."""
-
-    clients_direct: int
-    """Those of them that are written to directly, past ASGI's `send`."""
-
-    streams: int
-    """Responses under way, those of pruned clients that still take their backlog included."""
-
-    events_broadcast: int
-    """Events broadcast since the broadcaster was made."""
-
-    clients_pruned: int
-    """Clients taken out because their buffer was full."""
 
 
 @final
@@ -160,11 +140,10 @@ class Hub:
     def subscribe(self, last_event_id: str | None, options: StreamOptions) -> Subscription:
         """See `Broadcaster.subscribe`."""
         self.check_open()
-        if not trio.lowlevel.in_trio_task():
-            raise RuntimeError(
-                "subscribe() must be called inside trio.run, in the task that reads the events; "
-                "this is no task of Trio"
-            )
+        check_on_trio(
+            "subscribe() must be called inside trio.run, by the task that reads the events"
+        )
+        check_event_id(last_event_id)
         self.registry.check_run()
         client = Client(self.registry, self.buffer_size, options)
         self.registry.changes.run(self._admit, client, last_event_id)
@@ -174,6 +153,7 @@ class Hub:
 
     def disconnect(self, key: Hashable, *, final: bool) -> int:
         """See `Broadcaster.disconnect`."""
+        check_key("key", key)
         self.registry.check_run()
         clients = self.registry.of(key)
         self.registry.changes.run(self._end, clients, final)
@@ -188,6 +168,7 @@ class Hub:
     async def aclose(self) -> None:
         """See `Broadcaster.aclose`."""
         self.close()
+        self.registry.close_expected()
         try:
             await self.registry.wait_responses_ended()
         finally:
@@ -243,6 +224,8 @@ class Hub:
 
     def _new_history(self, size: int) -> History | None:
         if self._relay is not None:
+            if not hasattr(self._relay, "attach"):
+                raise TypeError(f"relay must be such as RedisRelay(url), got {self._relay!r}")
             return self._relay.attach(self, size)
         return LocalHistory(size) if size else None
 
@@ -260,8 +243,11 @@ class Hub:
         for client in clients:
             client.prune()
         self._clients_pruned += len(clients)
-        for _ in clients:  # Last, since a logging handler may raise.
-            _logger.info("client pruned: its buffer of %d events is full", self.buffer_size)
+        try:
+            for _ in clients:
+                _logger.info("client pruned: its buffer of %d events is full", self.buffer_size)
+        except Exception as error:  # Of a filter or handler: it is not the publisher's.
+            report(error)
 
     def _take_snapshot(self, client: Client, replay: Replay, options: StreamOptions) -> list[bytes]:
         if options.snapshot is None or replay.is_exact:
@@ -276,6 +262,8 @@ class Hub:
         missed, began_at = self._preamble.missed_events(last_event_id, client.topics)
         client.put_first(missed, began_at)
         self.registry.add(client)
+        if self.closed:  # Since the call.
+            client.end()
 
     def _end(self, clients: Sequence[Client], final: bool = False) -> None:
         for client in clients:

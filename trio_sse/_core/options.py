@@ -89,11 +89,27 @@ def check_range(name: str, value: object) -> None:
 
 def check_snapshot(name: str, value: object) -> None:
     """Refuse what is not a function, or one that is to be awaited."""
-    if value is not None and (not callable(value) or inspect.iscoroutinefunction(value)):
+    if value is not None and not callable(value):
         raise TypeError(
-            f"{name} must be a function, not asynchronous, that returns (event type, data) pairs, "
+            f"{name} must be a function that returns (event type, data) pairs, "
             f"got {reprlib.repr(value)}"
         )
+    check_not_asynchronous(name, value)
+
+
+def check_not_asynchronous(name: str, value: object) -> None:
+    """Refuse a function that would have to be awaited."""
+    if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+        raise TypeError(
+            f"{name} must not be asynchronous, since it is called in one step with what needs it; "
+            f"wait before, got {reprlib.repr(value)}"
+        )
+
+
+def check_event_id(value: object) -> None:
+    """Refuse what is no last event ID."""
+    if value is not None and not isinstance(value, str):
+        raise TypeError(f"last_event_id must be a str, got {reprlib.repr(value)}")
 
 
 def check_key(name: str, value: object) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from inspect import CORO_CLOSED, getcoroutinestate
 from typing import Generic, TypeVar, final
 
+import attrs
 import trio
 
 from .changes import Changes
@@ -47,6 +48,27 @@ class _Groups(Generic[_Member]):
 
     def count(self, name: Hashable) -> int:
         return len(self._groups.get(name, ()))
+
+
+@final
+@attrs.frozen
+class BroadcasterStatistics:
+    """What a broadcaster has done and holds, as of now."""
+
+    clients: int
+    """Clients that get the next broadcast."""
+
+    clients_direct: int
+    """Those of them that are written to directly, past ASGI's `send`."""
+
+    streams: int
+    """Responses under way, those of pruned clients that still take their backlog included."""
+
+    events_broadcast: int
+    """Events broadcast since the broadcaster was made."""
+
+    clients_pruned: int
+    """Clients taken out because their buffer was full."""
 
 
 @final
@@ -108,6 +130,8 @@ class Registry:
     def expect_response(self, client: Client) -> None:
         """Note that this task will send the response of a client, or else nobody will."""
         self._expected[client] = trio.lowlevel.current_task()
+        if client.options.key is not None:
+            self._responses_of_key.add(client.options.key, client)
 
     def add_response(self, client: Client, response: Response) -> None:
         """Note that a response carries a client's events, until it is closed."""
@@ -122,6 +146,11 @@ class Registry:
         self.responses.pop(client, None)
         self._responses_of_key.discard(client.options.key, client)
         self._response_ended.unpark_all()
+
+    def close_expected(self) -> None:
+        """Let those leave whose response has not begun: it will be an answer of one block."""
+        for client in [*self._expected]:
+            client.close()
 
     async def wait_responses_ended(self) -> None:
         """Wait until no response is under way."""

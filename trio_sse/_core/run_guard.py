@@ -67,14 +67,14 @@ class RunGuard:
             callback()
 
 
-def check_on_trio() -> None:
+def check_on_trio(fix: str = NOT_ON_TRIO) -> None:
     """Refuse what needs Trio where there is none.
 
     Raises:
         RuntimeError: If this is no task of Trio.
     """
     if not trio.lowlevel.in_trio_task():
-        raise RuntimeError(NOT_ON_TRIO)
+        raise RuntimeError(fix)
 
 
 def strikes_inside_trio() -> bool:

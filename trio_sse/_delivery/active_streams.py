@@ -23,15 +23,14 @@ EXTENSION: Final = "trio_sse.active_streams"
 class ActiveStream:
     """One response under way; it is a `Response` of its client, from `with` to its end."""
 
-    __slots__ = ("_retry", "_streams", "cancel_scope", "client", "replay")
+    __slots__ = ("_cancel_scope", "_retry", "_streams", "client", "replay")
 
     def __init__(self, opened: Opened, streams: ActiveStreams) -> None:
         self.client = opened.client
         #: The blocks before all events; the first is last, and gone once it is sent.
         self.replay = opened.replay
         self._retry = opened.retry
-        #: Ends the response by force; whoever delivers sets it.
-        self.cancel_scope: trio.CancelScope | None = None
+        self._cancel_scope: trio.CancelScope | None = None
         self._streams = streams
 
     def __enter__(self) -> Self:
@@ -57,15 +56,21 @@ class ActiveStream:
             return ServerSentEvent(data=None, retry=self._retry).encode()
         return b""
 
+    def end_by(self, cancel_scope: trio.CancelScope) -> None:
+        """Let this scope end the response by force; whoever delivers has it."""
+        self._cancel_scope = cancel_scope
+        if self.client.pruned:  # Before the response began.
+            self.drain()
+
     def drain(self) -> None:
         """See `Response.drain`."""
-        if self.cancel_scope is not None:
-            self.cancel_scope.deadline = trio.current_time() + self._streams.write_timeout
+        if self._cancel_scope is not None:
+            self._cancel_scope.deadline = trio.current_time() + self._streams.write_timeout
 
     def cancel(self, reason: str) -> None:
         """See `Response.cancel`."""
-        if self.cancel_scope is not None:
-            self.cancel_scope.cancel(reason)
+        if self._cancel_scope is not None:
+            self._cancel_scope.cancel(reason)
 
 
 @final

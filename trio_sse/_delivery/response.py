@@ -80,7 +80,8 @@ class Delivery:
     async def run(self, start: Message, receive: Receive) -> None:
         """Send the start, then events, until the client leaves or its channel ends."""
         async with trio.open_nursery() as nursery:
-            self._nursery, self._stream.cancel_scope = nursery, nursery.cancel_scope
+            self._nursery = nursery
+            self._stream.end_by(nursery.cancel_scope)
             nursery.start_soon(self._write, start)
             del start  # It need not be there for as long as the stream.
             try:
@@ -126,6 +127,7 @@ class Delivery:
         # ASGI lets `send` raise OSError once the client is gone.
         with suppress(OSError), self._events:
             await self._write_message(start)
+            del start
             chunks = Chunks(self._stream)
             if self._bypass is not None and await self._is_direct(self._bypass, chunks):
                 # Once stopped, it would not be detached.

@@ -7,6 +7,7 @@ stream. It knows ASGI's scopes and messages; it does not know how events travel.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Final, final
 from urllib.parse import parse_qsl
 
@@ -100,9 +101,10 @@ async def open_stream(hub: Hub, options: StreamOptions, request: Request) -> Ope
         return answer
     replayed = await hub.replay(request.last_event_id, options.topics)
     # Others may have come, or all may have been closed, while a relay looked up what was missed.
-    if replayed is None or request.streams.closing or not hub.admits(options):
-        return judge(request, admitted=False, reconnection_time=times)
-    return hub.open(options, replayed)
+    if replayed is not None and not request.streams.closing and hub.admits(options):
+        with suppress(trio.ClosedResourceError):  # In this very moment.
+            return hub.open(options, replayed)
+    return judge(request, admitted=False, reconnection_time=times)
 
 
 async def send_answer(send: Send, headers: ResponseHeaders, answer: Answer) -> None:

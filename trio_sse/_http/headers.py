@@ -39,6 +39,8 @@ class ResponseHeaders:
     __slots__ = ("_fields", "_names")
 
     def __init__(self, headers: Headers) -> None:
+        if not isinstance(cast("object", headers), Iterable):
+            raise TypeError(f"headers must be a mapping or (name, value) pairs, got {headers!r}")
         pairs: Iterable[object] = headers
         if isinstance(headers, Mapping):
             pairs = cast("Mapping[Text, Text]", headers).items()
