@@ -20,7 +20,7 @@ if not THOROUGH:
     collect_ignore += ["docs/test_examples.py", "docs/test_recipe.py"]
     collect_ignore += ["redis/test_access.py", "redis/test_failures.py"]
     collect_ignore += ["hypercorn/test_rewriting.py", "hypercorn/test_stock_faults.py"]
-    collect_ignore += ["program/test_redis_load.py", "test_proxies.py"]
+    collect_ignore += ["hypercorn/test_proxies.py", "program/test_redis_load.py"]
 
 
 @pytest.fixture

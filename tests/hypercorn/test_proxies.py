@@ -10,13 +10,13 @@ import trio
 
 from trio_sse import Broadcaster, sse_app
 
-from .support import proxies, visitors
-from .support.asgi import Tap
-from .support.hardened import hardened
-from .support.libraries import Library
-from .support.proxies import Proxy
-from .support.visitors import Visitor, Way
-from .support.waiting import until
+from ..support import proxies, visitors
+from ..support.asgi import Tap
+from ..support.hardened import hardened
+from ..support.libraries import Library
+from ..support.proxies import Proxy
+from ..support.visitors import Visitor, Way
+from ..support.waiting import until
 
 
 @pytest.fixture(params=[proxies.caching_nginx, proxies.varnish], ids=["nginx", "varnish"])
