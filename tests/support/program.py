@@ -85,4 +85,5 @@ def whole_body_of(response: bytes) -> bytes:
 
 def events_in(body: bytes) -> list[tuple[bytes, bytes, bytes]]:
     """Return the ids, types and data of events of one line, as they are on the wire."""
-    return re.findall(rb"^id: (.*)\n(?:event: (.*)\n)?data: (.*)\n\n", body, re.MULTILINE)
+    found = re.findall(rb"^id: (.*)\n(?:event: (.*)\n)?data: (.*)\n\n", body, re.MULTILINE)
+    return [event for event in found if event[1] != b"stream-position"]
