@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import subprocess
 import sys
 from typing import Any
@@ -43,9 +44,14 @@ def test_a_server_without_trio_is_told_when_it_starts(app: Any) -> None:
     assert sent == [{"type": "lifespan.startup.failed", "message": str(raised.value)}]
 
 
-def test_a_server_without_trio_is_told_at_the_first_request(app: Any) -> None:
+def test_a_server_without_trio_is_told_at_the_first_request(
+    app: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In its log, too: not every framework tells what an application raises."""
     with pytest.raises(RuntimeError, match=SENTENCE):
         asyncio.run(app({"type": "http", "method": "GET", "headers": []}, None, None))
+    (record,) = caplog.records
+    assert re.search(SENTENCE, record.getMessage())
 
 
 def test_so_is_a_quart_app_that_runs_on_asyncio() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -441,6 +442,11 @@ T = TypeVar("T")
 
 
 @dataclass
+class Reading:
+    value: float
+
+
+@dataclass
 class Box(Generic[T]):
     content: T
     label: str = "no label"
@@ -493,3 +499,23 @@ def test_instances_of_the_users_own_are_left_as_they_are() -> None:
     before = dict(vars(own))
     event.broadcast([own, {"bid": 2}])  # type: ignore[list-item]
     assert vars(own) == before
+
+
+@pytest.mark.parametrize(
+    ("payload_type", "payload"),
+    [
+        (float, math.nan),
+        (float | None, math.inf),
+        (dict[str, list[float]], {"a": [1.0, -math.inf]}),
+        (Reading, Reading(math.nan)),
+        (Reading, {"value": math.nan}),
+    ],
+)
+def test_what_json_has_no_number_for_is_refused(payload_type: Any, payload: Any) -> None:
+    """It would be sent as null."""
+    broadcaster = Broadcaster()
+    broadcaster.register_event("event", payload_type)
+    with pytest.raises(
+        ValueError, match=r"'event' does not fit .*: JSON has no number for -?(nan|inf)"
+    ):
+        broadcaster.broadcast("event", payload)

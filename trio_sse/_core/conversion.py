@@ -8,6 +8,7 @@ types and values, and not what they are for.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any, Final, cast, final, get_origin
 
@@ -27,7 +28,7 @@ class Conversion:
         TypeError: If it is none, or one that msgspec cannot tell values of.
     """
 
-    __slots__ = ("_dataclasses", "_to")
+    __slots__ = ("_dataclasses", "_has_floats", "_to")
 
     def __init__(self, to: Any) -> None:
         try:
@@ -35,14 +36,10 @@ class Conversion:
         except TypeError as error:
             raise TypeError(f"payload_type {to!r} cannot be checked: {error}") from error
         self._to = to
-        described = (
-            msgspec.inspect.DataclassType
-        )  # So are attrs classes, which have what they need.
-        kinds = [
-            get_origin(part.cls) or part.cls
-            for part in _parts_of(info)
-            if isinstance(part, described)
-        ]
+        parts = [*_parts_of(info)]
+        self._has_floats = any(isinstance(part, msgspec.inspect.FloatType) for part in parts)
+        described = msgspec.inspect.DataclassType  # So are attrs classes, which need nothing.
+        kinds = [get_origin(part.cls) or part.cls for part in parts if isinstance(part, described)]
         self._dataclasses = {kind for kind in kinds if dataclasses.is_dataclass(kind)}
 
     def convert(self, value: object) -> object:
@@ -59,6 +56,8 @@ class Conversion:
             raise
         if converted is not value and self._dataclasses:
             self._set_defaults(converted)
+        if self._has_floats:
+            _check_finite(converted)
         return converted
 
     def _set_defaults(self, value: object) -> None:
@@ -69,6 +68,14 @@ class Conversion:
                     object.__setattr__(value, field.name, getattr(value, field.name))
         for part in _members(value):
             self._set_defaults(part)
+
+
+def _check_finite(value: object) -> None:
+    """Refuse what JSON has no number for: it would be sent as ``null``, which is no float."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise msgspec.ValidationError(f"JSON has no number for {value!r}; send None, or text")
+    for part in () if isinstance(value, float | str) else _members(value):
+        _check_finite(part)
 
 
 def _validate(to: Any, value: object) -> object:

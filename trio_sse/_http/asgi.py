@@ -6,6 +6,7 @@ stream. It knows ASGI's scopes and messages; it does not know how events travel.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, final
@@ -26,6 +27,8 @@ from .._delivery.direct import PROBE
 from .._delivery.response import Receive, Send
 from .headers import ResponseHeaders
 from .negotiation import STREAM, Answer, negotiate
+
+_logger = logging.getLogger("trio_sse")
 
 #: Characters of a last event ID that are looked at: one that is longer is nobody's.
 _MAX_ID: Final = 1024
@@ -57,6 +60,7 @@ class Request:
             RuntimeError: If its server does not run Trio.
         """
         if not trio.lowlevel.in_trio_task():
+            _logger.error(NOT_ON_TRIO)  # Not every framework tells what an application raises.
             raise RuntimeError(NOT_ON_TRIO)
         extensions: Mapping[str, Any] = scope.get("extensions") or {}
         headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
