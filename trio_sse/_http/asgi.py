@@ -149,23 +149,16 @@ def last_event_id(scope: Mapping[str, Any]) -> str | None:
     """Return the id of the last event that the client of a request has seen, if it says so.
 
     For an application that makes a stream of its own, as by `Broadcaster.subscribe`. It is what the
-    client has sent, whoever that is.
+    client has sent, whoever that is. The header goes before the query parameter ``lastEventId``,
+    which is for those who cannot set a header: a first load, or a polyfill. What is no UTF-8, or
+    far too long, is an id all the same, though one that nothing has.
 
     Args:
         scope: The ASGI scope of the request.
     """
-    return _last_event_id(scope["headers"], scope.get("query_string", b""))
-
-
-def _last_event_id(headers: Iterable[tuple[bytes, bytes]], query: bytes) -> str | None:
-    """Return the id of the last event that a client has seen, if it says so.
-
-    The header goes before the query parameter ``lastEventId``, which is for those who cannot set a
-    header: a first load, or a polyfill. What is no UTF-8, or far too long, is an id all the same,
-    though one that nothing has.
-    """
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
     ids = [value.decode(errors="replace") for name, value in headers if name == b"last-event-id"]
     if not ids:
-        fields = parse_qsl(query.decode("latin-1"))
+        fields = parse_qsl(scope.get("query_string", b"").decode("latin-1"))
         ids = [value for name, value in fields if name == "lastEventId"]
     return ids[0][:_MAX_ID] or None if ids else None
