@@ -239,7 +239,7 @@ def test_a_close_that_strikes_anywhere_ends_what_is_subscribed() -> None:
             nursery.start_soon(broadcaster.wait_all_taken)
             await trio.lowlevel.checkpoint()
             broadcaster.close()
-            return [event.data async for event in subscription]
+        return [event.data async for event in subscription]
 
     def run(at: int) -> int:
         broadcaster = Broadcaster(strict=False)
@@ -294,3 +294,12 @@ async def test_a_fault_of_what_struck_is_told_and_what_else_struck_goes_out(
         assert subscription.receive_nowait().data == "2"
     await trio.lowlevel.checkpoint()
     assert "injected" in capsys.readouterr().err
+
+
+async def test_who_subscribes_amid_a_close_gets_the_end() -> None:
+    broadcaster = Broadcaster(strict=False)
+    with hub_of(broadcaster).registry.changes:
+        subscription = broadcaster.subscribe()
+        broadcaster.close()
+    with pytest.raises(trio.EndOfChannel):
+        await subscription.receive()
