@@ -322,7 +322,8 @@ async def test_a_node_that_was_away_for_longer_than_the_history_says_so_and_goes
             line.cut()
             await until_lost(away)
             other.broadcast(*numbers(2, 99))
-            await other.publish("100")
+            (last,) = await other.publish("100")
+            await until(lambda: other.relay.statistics().head == last)
             nodes.ask("XTRIM", "MAXLEN", 5)
             line.refuses = False
             reset, *events = await take(client, 6)
