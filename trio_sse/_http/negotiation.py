@@ -74,7 +74,7 @@ def negotiate(
         return Answer(204, (_NO_STORE,))
     if admitted:
         return STREAM
-    if method == "GET" and "text/event-stream" in ranges:  # As an EventSource asks.
+    if "text/event-stream" in ranges:  # As an EventSource asks.
         block = ServerSentEvent(data=None, retry=round(retry_delay * 1000))
         return Answer(200, _STREAM_HEADERS, block.encode())
     return _refusal(
