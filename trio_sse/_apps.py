@@ -27,7 +27,7 @@ from ._core.options import (
 from ._delivery.active_streams import ActiveStream
 from ._delivery.heartbeat import HeartbeatTimer
 from ._delivery.response import Delivery, Receive, Scope, Send
-from ._http.asgi import Request, answer_other, judge, open_stream, send_answer, send_cut
+from ._http.asgi import judge, open_stream, read_request, send_answer, send_cut
 from ._http.headers import Headers, ResponseHeaders
 from ._http.negotiation import STREAM, Answer
 
@@ -91,12 +91,8 @@ class SSEApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer an HTTP request or the server's lifespan; close a WebSocket."""
-        if scope["type"] != "http":
-            await answer_other(scope["type"], receive, send)
-            return
-        request = Request.of(scope)
-        if request.method == "OPTIONS" and self._headers.preflight is not None:
-            await send_answer(send, self._headers, self._headers.preflight)
+        request = await read_request(scope, receive, send, self._headers)
+        if request is None:
             return
         try:
             opened: Opened | Answer | Exception = await open_stream(
@@ -208,11 +204,10 @@ class ProducerApp:
         self._headers = headers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one HTTP request; what is not an event that is produced is a `TypeError`."""
-        if scope["type"] != "http":
-            await answer_other(scope["type"], receive, send)
+        """Answer one request for a stream; what is produced and no event is a `TypeError`."""
+        request = await read_request(scope, receive, send, self._headers)
+        if request is None:
             return
-        request = Request.of(scope)
         answer = judge(request)
         if not answer.streams:
             await send_answer(send, self._headers, answer)

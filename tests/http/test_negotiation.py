@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
+from functools import partial
+from typing import Any, Final
 
 import pytest
 import trio
 
-from trio_sse import Broadcaster, sse_app
+from trio_sse import Broadcaster, producer_app, sse_app
 from trio_sse.testing import EventStream, open_event_stream
 
 from ..support.apps import AppOf
 from ..support.asgi import STREAM_HEADERS, App, Message, Tap, with_scope
+
+#: A source that nobody enters, since it is not asked for events.
+SOURCE: Final[Any] = nullcontext()
 
 
 async def ask(
@@ -289,8 +294,11 @@ async def test_no_cache_keeps_what_is_no_stream(
     assert answer.headers["x-a"] == "b"
 
 
-async def test_a_page_of_another_origin_may_ask_whether_it_may_resume() -> None:
-    app = sse_app(Broadcaster(), headers={"access-control-allow-origin": "https://a.example"})
+@pytest.mark.parametrize("make", [partial(sse_app, Broadcaster()), partial(producer_app, SOURCE)])
+async def test_a_page_of_another_origin_may_ask_whether_it_may_resume(
+    make: Callable[..., App],
+) -> None:
+    app = make(headers={"access-control-allow-origin": "https://a.example"})
     answer = await ask(app, "OPTIONS")
     assert (answer.status, answer.raw_bytes) == (204, b"")
     assert answer.headers == {

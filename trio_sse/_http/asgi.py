@@ -24,7 +24,7 @@ from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass
 from .._delivery.direct import PROBE
-from .._delivery.response import Receive, Send
+from .._delivery.response import Receive, Scope, Send
 from .headers import ResponseHeaders
 from .negotiation import STREAM, Answer, negotiate
 
@@ -71,6 +71,24 @@ class Request:
             extensions.get(active_streams.EXTENSION) or ActiveStreams(),
             extensions.get(bypass.EXTENSION),
         )
+
+
+async def read_request(
+    scope: Scope, receive: Receive, send: Send, headers: ResponseHeaders
+) -> Request | None:
+    """Read a request for a stream; answer what is none, a preflight included, and return `None`.
+
+    Raises:
+        RuntimeError: If the server does not run Trio.
+    """
+    if scope["type"] != "http":
+        await _answer_other(scope["type"], receive, send)
+        return None
+    request = Request.of(scope)
+    if request.method == "OPTIONS" and headers.preflight is not None:
+        await send_answer(send, headers, headers.preflight)
+        return None
+    return request
 
 
 def judge(
@@ -123,7 +141,7 @@ async def send_cut(send: Send, headers: ResponseHeaders) -> None:
     await send({"type": "http.response.body", "body": PROBE, "more_body": True})
 
 
-async def answer_other(kind: str, receive: Receive, send: Send) -> None:
+async def _answer_other(kind: str, receive: Receive, send: Send) -> None:
     """Answer what a server asks besides requests: its lifespan, or a WebSocket."""
     if kind == "lifespan":
         await _answer_lifespan(receive, send)
