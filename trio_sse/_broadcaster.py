@@ -163,7 +163,7 @@ class Broadcaster(trio.abc.AsyncResource):
             data: `str` is sent as it is, `bytes` must be UTF-8, anything else becomes JSON (by
                 msgspec unless the broadcaster was given another `dumps`): dicts, lists,
                 dataclasses, attrs classes, Structs, pydantic models, datetimes, UUIDs, enums;
-                `None` is ``null``.
+                `None` is ``null``, and so is a float that JSON has no number for.
                 If the event type was registered with a payload type, it is that or can be
                 converted to it (in strict mode).
             topic: Only clients that asked for this topic get it. `None` for all clients.

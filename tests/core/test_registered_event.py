@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from enum import IntEnum
 from typing import (
     Any,
@@ -224,6 +224,18 @@ async def test_an_instance_of_a_subclass_fits_and_is_sent_whole(
 ) -> None:
     price = broadcaster.register_event("price", payload_type)
     assert await sent(broadcaster, lambda: price.broadcast(payload)) == read(text)
+
+
+@pytest.mark.parametrize(
+    ("payload_type", "payload"),
+    [(int, True), (date, datetime(2026, 11, 26, tzinfo=UTC))],
+)
+def test_an_instance_of_a_subclass_that_json_has_in_another_form_is_refused(
+    broadcaster: Broadcaster, payload_type: Any, payload: object
+) -> None:
+    broadcaster.register_event("event", payload_type)
+    with pytest.raises(ValueError, match="'event' does not fit"):
+        broadcaster.broadcast("event", payload)
 
 
 def test_what_is_given_is_left_as_it_is(broadcaster: Broadcaster) -> None:

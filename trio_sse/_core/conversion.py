@@ -8,6 +8,7 @@ types and values, and not what they are for.
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import math
 from collections.abc import Iterable
 from typing import Any, Final, cast, final, get_origin
@@ -100,8 +101,10 @@ encode_json: Final = msgspec.json.Encoder(enc_hook=_dump).encode
 
 
 def _is_of_subclass(value: object, of: object) -> bool:
-    """Tell whether a type checker, too, would take the value; a bool is no int in JSON."""
-    return isinstance(of, type) and of.__module__ != "builtins" and of in type(value).__mro__
+    """Tell whether a type checker, too, would take the value, and JSON have it in the same form."""
+    if not isinstance(of, type) or of.__module__ == "builtins":  # A bool is no int in JSON.
+        return False
+    return of is not datetime.date and of in type(value).__mro__  # And no datetime a date.
 
 
 def _parts_of(info: object) -> Iterable[object]:
