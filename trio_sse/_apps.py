@@ -58,8 +58,7 @@ def sse_app(
         snapshot: Returns the (event type, data) pairs that a stream begins with, unless the browser
             gets just what it missed. It is called in the step in which the client is registered, so
             no change falls between the two; its events are checked as those of `broadcast` are.
-        key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
-            `None` for nobody's.
+        key: Whose stream it is (a user, a session), to be limited and disconnected by; or `None`.
         key_limit: How many streams of the key there may be at a time. A browser that is turned
             away comes back by itself.
         max_age: Seconds after which a stream ends, between two events, and the browser reconnects;
@@ -147,12 +146,9 @@ def sse_route(
     hub_of(broadcaster)
     for name, option in (("topics", topics), ("key", key)):
         check_not_asynchronous(name, option)
+    fixed = () if callable(topics) else topics
     options = StreamOptions(
-        topics=() if callable(topics) else topics,
-        snapshot=snapshot,
-        key=key,
-        key_limit=key_limit,
-        max_age=max_age,
+        topics=fixed, snapshot=snapshot, key=key, key_limit=key_limit, max_age=max_age
     )
     return view(broadcaster, options, topics, key)
 

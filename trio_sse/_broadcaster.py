@@ -232,15 +232,13 @@ class Broadcaster(trio.abc.AsyncResource):
                 browser gets just what it missed. It is called in the step in which the client is
                 registered, so no change falls between the two; its events are checked as those of
                 `broadcast` are.
-            key: Whose stream it is (a user's name, a session), to be limited and disconnected by;
-                `None` for nobody's.
+            key: Whose stream it is (a user, a session), to be limited and disconnected by.
             key_limit: How many streams of the key there may be at a time.
             max_age: Seconds after which the stream ends, between two events, and the browser
                 reconnects; each stream ends after 80 to 100 % of it.
 
         Raises:
-            ValueError: If `key_limit` is less than 1, or has no key; or `max_age` is not greater
-                than 0.
+            ValueError: If `key_limit` is less than 1 or has no key, or `max_age` is not above 0.
             TypeError: If `topics` is not a collection of `str`, `snapshot` no function, `key`
                 cannot be looked up, or `request` is not Quart's.
             RuntimeError: If the server does not run Trio.
