@@ -12,6 +12,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
+from trio_sse import POSITION_EVENT
+
 from .reader import CorruptError
 
 _SIZE: Final = re.compile(rb"(?:\r\n)?([0-9a-f]+)\r\n")
@@ -112,6 +114,8 @@ class Browser:
     def _dispatch(self) -> Event | None:
         self.last_event_id = self._id
         event = (self._type, "\n".join(self._data), self._id) if self._data else None
+        if self._type == POSITION_EVENT:  # To which nobody listens: all it tells is the id.
+            event = None
         self._type = "message"
         self._data.clear()
         return event

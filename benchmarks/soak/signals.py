@@ -58,9 +58,9 @@ class _Run:
     def __init__(self, way: str, seconds: float, rate: float) -> None:
         self.way, self.seconds, self.rate = way, seconds, rate
         self.chance = random.Random(0)  # noqa: S311 (repeatable)
-        self.broadcaster = _broadcaster()
-        #: One that is closed soon.
-        self.other = _broadcaster()
+        self.broadcaster = _broadcaster(_BUFFER)
+        #: One that is closed soon, and read only then.
+        self.other = _broadcaster(_HISTORY)
         self.readers = _clients(_READERS)
         self.sockets = _clients(_SOCKETS)
         self.struck = self.uneven = 0
@@ -91,8 +91,8 @@ class _Run:
             self.faults.append(f"{who}: {error!r}")
 
 
-def _broadcaster() -> Broadcaster:
-    broadcaster = Broadcaster(_BUFFER, history_size=_HISTORY)
+def _broadcaster(buffer_size: int) -> Broadcaster:
+    broadcaster = Broadcaster(buffer_size, history_size=_HISTORY)
     for name in ("message", END):
         broadcaster.register_event(name)
     return broadcaster
@@ -119,14 +119,17 @@ async def _disconnect(run: _Run) -> None:
 
 
 async def _open_and_close(run: _Run) -> None:
-    """Close broadcasters amid strikes; all clients of one must have got the same."""
+    """Close broadcasters amid strikes; all clients of one must have got the same.
+
+    What strikes while they come is for those who are there: each has the end of the first's story.
+    """
     while True:
         clients = [run.other.subscribe() for _ in range(_KEYS)]
         await trio.sleep(run.chance.uniform(0, _PAUSE))
         run.other.close()
-        stories = {tuple([event.data async for event in client]) for client in clients}
-        run.uneven += len(stories) > 1
-        run.other = _broadcaster()
+        stories = [[event.data async for event in client] for client in clients]
+        run.uneven += any(stories[0][-len(story) or None :] != story for story in stories)
+        run.other = _broadcaster(_HISTORY)
 
 
 async def _serve(run: _Run, nursery: trio.Nursery) -> int:
