@@ -31,7 +31,7 @@ FULL_NODE: Final = (
 )
 
 #: Those of a node that only reads: what is broadcast there never leaves its outbox.
-READING_NODE: Final = "-@all +xread +xrange +xinfo|stream %R~{stream}"
+READING_NODE: Final = "-@all +eval +xread +xrange +xinfo|stream ~{stream}"
 
 
 def user_with(server: RedisServer, nodes: Nodes, permissions: str) -> str:

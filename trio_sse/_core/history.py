@@ -73,7 +73,7 @@ class History(ABC):
     """
 
     def __init__(self, size: int) -> None:
-        self._size = size
+        self.size = size
         self._count = 0
         self._ring: list[Recorded] = []
         self._blocks: dict[int, Block] = {}
@@ -92,11 +92,11 @@ class History(ABC):
         """Record an event, and return it with its id."""
 
     def _record(self, event: ServerSentEvent, topic: str | None) -> None:
-        if len(self._ring) < self._size:
+        if len(self._ring) < self.size:
             self._ring.append((event, topic))
         else:
-            self._ring[self._count % self._size] = event, topic
-            self._blocks.pop(self._count - self._size, None)
+            self._ring[self._count % self.size] = event, topic
+            self._blocks.pop(self._count - self.size, None)
         self._count += 1
 
     def events_from(self, start: int, topics: frozenset[str]) -> list[ServerSentEvent]:
@@ -117,12 +117,12 @@ class History(ABC):
     def count_after(self, start: int, topics: frozenset[str]) -> int:
         """Return how many events follow the last of these; from the start on, if there is none."""
         for n in range(self._count, start, -1):
-            if _is_in(self._ring[(n - 1) % self._size][1], topics):
+            if _is_in(self._ring[(n - 1) % self.size][1], topics):
                 return self._count - n
         return self._count - start
 
     def _from(self, start: int, stop: int) -> list[Recorded]:
-        return [self._ring[n % self._size] for n in range(start, stop)]
+        return [self._ring[n % self.size] for n in range(start, stop)]
 
     def _block(self, start: int) -> Block:
         if start not in self._blocks:

@@ -190,6 +190,12 @@ class Hub:
 
     async def wait_all_taken(self) -> None:
         """See `Broadcaster.wait_all_taken`."""
+        if self._relay is not None:
+            await self._relay.wait_all_back()
+        await self.wait_delivered_taken()
+
+    async def wait_delivered_taken(self) -> None:
+        """See `Node.wait_delivered_taken`."""
         await trio.lowlevel.checkpoint()
         self.registry.check_run()
         self.registry.changes.catch_up()

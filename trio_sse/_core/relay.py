@@ -41,7 +41,7 @@ class Node(Protocol):
         """Tell all clients that events may have been missed, why, and after which id they go on."""
         ...
 
-    async def wait_all_taken(self) -> None:
+    async def wait_delivered_taken(self) -> None:
         """Wait until the clients have taken what was delivered."""
         ...
 
@@ -71,4 +71,8 @@ class Relay(Protocol):
 
     async def replay(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         """Look up what a client has missed; `None` if that cannot be done now."""
+        ...
+
+    async def wait_all_back(self) -> None:
+        """Wait until what was accepted has come out of the stream, or never will."""
         ...

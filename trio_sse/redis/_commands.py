@@ -17,10 +17,17 @@ import attrs
 from .._core.event import RESERVED_EVENTS, ServerSentEvent
 from ._history import ORIGIN
 from ._outbox import MAX_BYTES, PendingEvent
-from ._session import MissingKeyError, Session
+from ._session import Command, MissingKeyError, Session
 
 #: Seconds that Redis waits for a next event before it says that there is none.
 _BLOCKS: Final = 1.0
+
+#: Bytes of one page, unless one event alone has more.
+_PAGE_BYTES: Final = 256 * 1024
+
+#: Bytes in a second that the slowest link carries, at first; half of it after each failure.
+_SLOWEST: Final = 64 * 1024
+_MAX_HALVINGS: Final = 3
 
 #: Seconds that a batch can be told from its repetition.
 _MARKER_LIFETIME: Final = 24 * 3600
@@ -44,6 +51,43 @@ end
 done = table.concat(ids, ' ')
 redis.call('SET', KEYS[2], done, 'EX', ARGV[3])
 return done
+"""
+
+#: Reads a page in one step with the entry before it: 1 if that is there, else 0, then what follows
+#: it. What is too large for an event comes without its fields; so does the first, if it is known.
+_PAGE: Final = """
+local last, count, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local reply = {0}
+while true do
+  local found = redis.call('XRANGE', KEYS[1], last, '+', 'COUNT', 11)
+  local is_there = found[1] and found[1][1] == last
+  if is_there and last == ARGV[1] then reply[1] = 1 end
+  for i = is_there and 2 or 1, #found do
+    local size = 0
+    for _, text in ipairs(found[i][2]) do size = size + #text end
+    left = left - size
+    if #reply > count or left < 0 and #reply > 1 then return reply end
+    if size > tonumber(ARGV[4]) or ARGV[5] == '1' and #reply == 1 then found[i][2] = {} end
+    reply[#reply + 1] = found[i]
+    last = found[i][1]
+  end
+  if #found < 11 then return reply end
+end
+"""
+
+#: Returns the last of some ids whose entries are there.
+_NEWEST: Final = """
+for i = #ARGV, 1, -1 do
+  if #redis.call('XRANGE', KEYS[1], ARGV[i], ARGV[i]) == 1 then return ARGV[i] end
+end
+return false
+"""
+
+
+#: Returns the id of the first of the last entries, so many; nothing if that is not permitted.
+_LAST: Final = """
+local found = redis.pcall('XREVRANGE', KEYS[1], '+', '-', 'COUNT', ARGV[1])
+return found[#found] and found[#found][1]
 """
 
 
@@ -78,7 +122,10 @@ class Extent:
     last_id: str
     """The id that all future ones follow."""
 
-    is_whole: bool
+    length: int = 0
+    """How many entries there are."""
+
+    is_whole: bool = True
     """Whether everything that was ever written into it is there."""
 
 
@@ -101,38 +148,60 @@ class RedisStream:
         self._marker = f"{{{self._key}}}:producer:{secrets.token_hex(8)}"
 
     async def append(
-        self, session: Session, number: int, events: Sequence[PendingEvent]
+        self, session: Session, number: int, events: Sequence[PendingEvent], attempts: int
     ) -> list[str]:
-        """Write a batch, once however often this is called with its number; return the ids."""
+        """Write a batch, once however often this is called with its number; return the ids.
+
+        Each attempt may take longer than the one before, if there is much to carry.
+        """
         fields = chain.from_iterable(map(_fields, events))
+        size = sum(event.size for event in events)
         reply: bytes = await session.command(
             b"EVAL",
-            *(_APPEND, 2, self._key, self._marker, number, self.maxlen, _MARKER_LIFETIME),
+            *(_APPEND, 2, self._key, self._marker, number, self.maxlen + 1, _MARKER_LIFETIME),
             *fields,
+            grace=size / _SLOWEST * 2 ** min(attempts - 1, _MAX_HALVINGS),
         )
         return reply.decode().split()[1:]
 
-    async def read(self, session: Session, after: str, count: int) -> Sequence[Entry]:
+    async def read(self, session: Session, after: str, count: int) -> Page:
         """Return what follows an id, at most so much; wait a while if there is nothing."""
         milliseconds = int(_BLOCKS * 1000)
-        reply: dict[bytes, Any] | None = await session.command(
-            b"XREAD",
-            *(b"COUNT", count, b"BLOCK", milliseconds, b"STREAMS", self._key, after),
-            blocks=_BLOCKS,
+        wait = (b"XREAD", b"COUNT", 1, b"BLOCK", milliseconds, b"STREAMS", self._key, after)
+        first, rest = await session.exchange(
+            wait, self._page(after, count, is_first_known=True), grace=_BLOCKS
         )
-        return _entries(chain.from_iterable((reply or {}).values()))
+        entries = _entries(chain.from_iterable((first or {}).values()))
+        page = await self._anchored(session, after, rest)
+        # Else they do not follow: what came between was trimmed meanwhile, or nothing had come.
+        if entries and page.entries and page.entries[0].id == entries[0].id:
+            entries += page.entries[1:]
+        return Page(page.anchored, entries)
 
     async def page(self, session: Session, after: str, count: int) -> Page:
         """Return what follows an id, at most so much, and whether it is sure to be all."""
-        reply = await session.command(b"XRANGE", self._key, after, b"+", b"COUNT", count + 1)
-        if after == ORIGIN:
-            return Page((await self.extent(session)).is_whole, _entries(reply))
-        anchored = bool(reply) and reply[0][0].decode() == after
-        return Page(anchored, _entries(reply[1:] if anchored else reply))
+        reply = await session.command(*self._page(after, count, is_first_known=False))
+        return await self._anchored(session, after, reply)
+
+    async def newest(self, session: Session, ids: Sequence[str]) -> str | None:
+        """Return the last of some ids, in their order, after which nothing is missing."""
+        reply: bytes | None = await session.command(b"EVAL", _NEWEST, 1, self._key, *ids)
+        if reply is None and ids[0] == ORIGIN and (await self.extent(session)).is_whole:
+            return ORIGIN
+        return None if reply is None else reply.decode()
+
+    async def start_of_last(self, session: Session, count: int) -> str | None:
+        """Return an id that the last entries follow, so many; `None` if there are none."""
+        extent = await self.extent(session)
+        if extent.is_whole and extent.length <= count:
+            return ORIGIN
+        reply: bytes | None = await session.command(b"EVAL", _LAST, 1, self._key, count + 1)
+        return None if reply is None else reply.decode()
 
     async def check(self, session: Session) -> None:
         """Read in each of the ways in which it will be, so that what is refused is so at once."""
         await session.command(b"XRANGE", self._key, b"-", b"+", b"COUNT", 1)
+        await session.command(*self._page(ORIGIN, 1, is_first_known=True))
         await session.command(b"XREAD", b"COUNT", 1, b"STREAMS", self._key, b"$")
 
     async def extent(self, session: Session) -> Extent:
@@ -140,9 +209,20 @@ class RedisStream:
         try:
             reply: dict[bytes, Any] = await session.command(b"XINFO", b"STREAM", self._key)
         except MissingKeyError:
-            return Extent(ORIGIN, is_whole=True)
-        is_whole = reply[b"length"] == reply.get(b"entries-added")
-        return Extent(reply[b"last-generated-id"].decode(), is_whole)
+            return Extent(ORIGIN)
+        length = reply[b"length"]
+        is_whole = length == reply.get(b"entries-added")
+        return Extent(reply[b"last-generated-id"].decode(), length, is_whole)
+
+    def _page(self, after: str, count: int, *, is_first_known: bool) -> Command:
+        options = (after, count, _PAGE_BYTES, MAX_BYTES, int(is_first_known))
+        return (b"EVAL", _PAGE, 1, self._key, *options)
+
+    async def _anchored(self, session: Session, after: str, reply: list[Any]) -> Page:
+        is_there, *entries = reply
+        if after == ORIGIN:  # No entry has that id.
+            is_there = (await self.extent(session)).is_whole
+        return Page(bool(is_there), _entries(entries))
 
 
 def _fields(pending: PendingEvent) -> tuple[str, str, str]:

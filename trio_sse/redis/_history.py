@@ -21,6 +21,9 @@ _MAX: Final = 2**64 - 1
 #: The id that all of a stream follows: that of its end while it is empty.
 ORIGIN: Final = "0-0"
 
+#: The id that nothing follows.
+GREATEST: Final = f"{_MAX}-{_MAX}"
+
 StreamId = tuple[int, int]
 
 
@@ -70,7 +73,7 @@ class StreamHistory(History):
         event_id = str(event.id)
         self._ids.append(event_id)
         self._positions[event_id] = self._count
-        if len(self._ids) > self._size + 1:
+        if len(self._ids) > self.size + 1:
             self._positions.pop(self._ids.popleft(), None)
         return event
 

@@ -1,13 +1,14 @@
 """What comes out of the stream, in its order, until the relay ends.
 
-After each new connection, and whenever nothing comes, it is looked whether the last event that came
-is still known to Redis: if not, what follows it here may not be all, and the clients are told
+With each page, and after each new connection, it is asked whether the last event that came is still
+known to Redis: if not, what follows it here may not be all, and the clients are told
 (docs/design.md, "The anchor"). It knows neither who listens nor how a connection is kept.
 """
 
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import Final, final
 
 import trio
@@ -15,12 +16,13 @@ import trio
 from .._core.relay import Node
 from ._commands import Entry, RedisStream
 from ._history import ORIGIN, StreamHistory, order
+from ._outbox import Outbox
 from ._session import Session
 
 #: Events that are read at once, at most.
 _MAX_PAGE: Final = 100
 
-#: Seconds in which clients may take a full page before the next comes; who stalls is pruned then.
+#: Seconds in which clients may take as much before more comes; who stalls is pruned then.
 _PACE: Final = 0.1
 
 
@@ -28,13 +30,17 @@ _PACE: Final = 0.1
 class StreamReader:
     """Reads a stream to its end, and on as it grows."""
 
-    def __init__(self, stream: RedisStream, node: Node, history: StreamHistory) -> None:
+    def __init__(
+        self, stream: RedisStream, node: Node, history: StreamHistory, outbox: Outbox
+    ) -> None:
         self._stream = stream
         self._node = node
         self._history = history
-        # Half of a buffer, so that a client which is behind by a page can still take one; and less
-        # than a full page cannot hide that what came before it was trimmed.
-        self._page_size = max(1, min(_MAX_PAGE, node.buffer_size // 2, stream.maxlen))
+        self._outbox = outbox
+        # Half of a buffer, so that a client which is behind by a page can still take one.
+        self._page_size = max(1, min(_MAX_PAGE, node.buffer_size // 2))
+        #: Events that have come since the clients were waited for.
+        self._unpaced = 0
         #: The id after which it reads on; `None` until that is known.
         self._last_id: str | None = None
         #: An id after which it goes on though Redis does not know it, as the clients were told.
@@ -61,8 +67,8 @@ class StreamReader:
         if self._last_id is None:
             await self._stream.check(session)
             self._last_id = (await self._stream.extent(session)).last_id
-            self._history.restart(self._last_id)
-        elif not await self._is_known(session, self._last_id):
+            await self._fill_history(session, self._last_id)
+        elif not await self._stream.newest(session, [self._last_id]):
             await self._begin_again(session)
         self.started.set()
 
@@ -76,23 +82,39 @@ class StreamReader:
         finally:
             self.reads = False
 
+    async def _fill_history(self, session: Session, end: str) -> None:
+        """Remember what is in the stream up to here, as a process would that was here before."""
+        cursor = await self._stream.start_of_last(session, self._history.size)
+        self._history.restart(cursor or end)
+        while cursor and order(cursor) < order(end):
+            page = await self._stream.page(session, cursor, self._history.size)
+            if not (page.anchored and page.entries):
+                self._history.restart(end)
+                return
+            known = takewhile(lambda entry: order(entry.id) <= order(end), page.entries)
+            for entry in known:
+                if entry.event is not None:
+                    self._history.append(entry.event, entry.topic)
+            cursor = page.entries[-1].id
+
     async def _read_page(self, session: Session, last_id: str) -> None:
-        entries = await self._stream.read(session, last_id, self._page_size)
-        is_full = len(entries) == self._page_size
-        if is_full and last_id != self._doubted and not await self._is_known(session, last_id):
+        sent = self._outbox.newest_sent
+        page = await self._stream.read(session, last_id, self._page_size)
+        if not page.entries:
+            self._unpaced = 0
+            self._outbox.take_back(sent)  # It would have come.
+            await self._look_back(session, last_id)
+            return
+        if not page.anchored and last_id != self._doubted:
             self._tell_gap(last_id, covered=False)
-        for entry in entries:
+        for entry in page.entries:
             self._take(entry)
         self._tell_moved()
-        if not entries:
-            await self._look_back(session, last_id)
-        elif is_full:
+        self._unpaced += len(page.entries)
+        if self._unpaced >= self._page_size:
+            self._unpaced = 0
             with trio.move_on_after(_PACE):
-                await self._node.wait_all_taken()
-
-    async def _is_known(self, session: Session, last_id: str) -> bool:
-        """Ask whether what follows an id now is all that ever did."""
-        return (await self._stream.page(session, last_id, 0)).anchored
+                await self._node.wait_delivered_taken()
 
     async def _look_back(self, session: Session, last_id: str) -> None:
         """Ask whether ids went back: nothing would ever follow the last one."""
@@ -102,12 +124,7 @@ class StreamReader:
 
     async def _begin_again(self, session: Session) -> None:
         """Go on after what Redis and we both know, or else after what comes first."""
-        known = self._history.ids
-        page = await self._stream.page(session, known[0], len(known))
-        kept = {entry.id for entry in page.entries}
-        if page.anchored:
-            kept.add(known[0])
-        common = next((event_id for event_id in reversed(known) if event_id in kept), None)
+        common = await self._stream.newest(session, self._history.ids)
         end = (await self._stream.extent(session)).last_id
         self._last_id = common or min(self.head, end, key=order)
         self._doubted = None if common else self._last_id
@@ -120,6 +137,7 @@ class StreamReader:
         reason = "events were lost in Redis, or this server was away from it for too long"
         self._node.check_run()
         self._history.restart(last_id, covered=covered)
+        self._outbox.take_back()  # What was lost will not come.
         self._node.begin_again(reason, last_id)
 
     def _take(self, entry: Entry) -> None:
@@ -132,5 +150,6 @@ class StreamReader:
             self.refused += 1
 
     def _tell_moved(self) -> None:
+        self._outbox.take_back(self.head)
         self.moved.set()
         self.moved = trio.Event()

@@ -46,7 +46,7 @@ class RelayStatistics:
     """Seconds from Redis's writing of the last event to its coming here; clocks may differ."""
 
     outbox_events: int
-    """Events that Redis has not acknowledged."""
+    """Events of this process that have not come back out of the stream."""
 
     outbox_bytes: int
     """Their bytes."""
@@ -124,7 +124,7 @@ class RedisRelay:
             raise ValueError("stream must not be empty: it is the stream's key in Redis")
         self._sessions = Sessions(url, ssl_context, timeout)
         self._stream = RedisStream(stream, maxlen)
-        self._outbox = Outbox(outbox_size, outbox_bytes)
+        self._outbox = Outbox(outbox_size, outbox_bytes, window=maxlen)
         self._published = 0
         self._dropped = 0
         self._node: Node | None = None
@@ -142,7 +142,7 @@ class RedisRelay:
             raise RuntimeError("this relay has a broadcaster already: make one for each")
         self._node = node
         history = StreamHistory(history_size)
-        self._reader = StreamReader(self._stream, node, history)
+        self._reader = StreamReader(self._stream, node, history, self._outbox)
         self._replayer = Replayer(self._sessions, self._stream, history, self._reader)
         return history
 
@@ -214,6 +214,10 @@ class RedisRelay:
         """Look up what a client has missed (which its request calls)."""
         return await self._replayer.look_up(last_event_id, topics)
 
+    async def wait_all_back(self) -> None:
+        """Wait until clients were sent what was broadcast before (as `Broadcaster` does)."""
+        await self._outbox.wait_all_back()
+
     def statistics(self) -> RelayStatistics:
         """Return how the relay is, once a broadcaster has it."""
         reader, oldest = self._reader, self._outbox.oldest_posted_at
@@ -247,7 +251,10 @@ class RedisRelay:
         """Send what is in the outbox, until it is closed and empty."""
         while events := await self._outbox.batch():
             number = self._outbox.batch_number
-            self._outbox.acknowledge(await self._stream.append(session, number, events))
+            attempts = self._outbox.attempts
+            ids = await self._stream.append(session, number, events, attempts)
+            self._outbox.acknowledge(ids)
+            self._outbox.take_back(self._reader.head)  # They may have been faster.
             self._published += len(events)
 
     async def _wait_for_the_end(self, flushing: trio.CancelScope, run_guard: RunGuard) -> None:

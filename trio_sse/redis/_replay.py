@@ -25,8 +25,9 @@ from ._session import Session, Sessions
 #: Events that are read at once.
 _PAGE: Final = 250
 
-#: Events that are kept for whoever else asks, while somebody does.
+#: Events that are kept for whoever else asks, while somebody does, and their bytes.
 _MAX_KEPT: Final = 20_000
+_MAX_KEPT_BYTES: Final = 16 * 1024 * 1024
 
 #: Ids after which somebody wants to know what comes; one more must come back later.
 _MAX_WANTED: Final = 1_000
@@ -69,7 +70,8 @@ class Replayer:
         #: Where each id is in a page that was read: what follows it begins there.
         self._places: dict[str, tuple[list[Entry], int]] = {}
         self._pieces: dict[str, _Piece] = {}
-        #: Whoever waits does so for as long as pages come.
+        self._kept_bytes = 0
+        #: Whoever waits does so for as long as bytes come.
         self._patience: set[trio.CancelScope] = set()
 
     @property
@@ -98,7 +100,7 @@ class Replayer:
         while True:
             while not self._wanted:
                 await self._asked.park()
-            await self._sessions.keep_session(self._read_pages)
+            await self._sessions.keep_session(self._serve)
 
     async def _collect(self, last_event_id: str, topics: frozenset[str]) -> Replayed | None:
         blocks: list[bytes] = []
@@ -119,7 +121,7 @@ class Replayer:
     def _find(self, cursor: str) -> _Piece | None:
         if cursor not in self._pieces and cursor in self._places:
             entries, start = self._places[cursor]
-            self._pieces[cursor] = _Piece(entries[-1].id, _block(entries[start:]))
+            self._pieces[cursor] = self._piece(entries[-1].id, entries[start:])
         return self._pieces.get(cursor)
 
     async def _ask(self, cursor: str) -> _Piece | None:
@@ -128,31 +130,42 @@ class Replayer:
         await request.done.wait()
         return request.piece
 
-    async def _read_pages(self, session: Session) -> None:
+    async def _serve(self, session: Session) -> None:
         """Answer all requests, until there was none for a while."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prolong, session)
+            await self._read_pages(session)
+            nursery.cancel_scope.cancel("nobody asks any more")
+
+    async def _prolong(self, session: Session) -> None:
+        """Let whoever waits do so for as long as bytes come."""
+        while True:
+            before = session.bytes_read
+            await trio.sleep(self._sessions.timeout / 4)
+            if session.bytes_read > before:
+                for patience in self._patience:
+                    patience.deadline = trio.current_time() + self._sessions.timeout
+
+    async def _read_pages(self, session: Session) -> None:
         while True:
             with trio.move_on_after(_IDLE):
                 while not self._wanted:
                     await self._asked.park()
             if not self._wanted:
                 return
-            cursor = min(self._wanted, key=order)  # So that one page has what the most ask for.
-            request = self._wanted[cursor]
+            # In the order of arrival: nobody's id costs another's turn.
+            cursor, request = next(iter(self._wanted.items()))
             request.piece = self._find(cursor) or await self._read(session, cursor)
             request.done.set()
             if self._wanted.get(cursor) is request:  # Else nobody waits any more for this one.
                 del self._wanted[cursor]
 
     async def _read(self, session: Session, cursor: str) -> _Piece | None:
-        # First alone: an id that somebody has made up must not cost a page.
-        is_known = (await self._stream.page(session, cursor, 0)).anchored
+        page = await self._stream.page(session, cursor, _PAGE)
         # Nothing precedes the origin that could be lost, unless there was another stream.
-        if is_known and not (cursor == ORIGIN and self._reader.gaps):
-            page = await self._stream.page(session, cursor, _PAGE)
-            for patience in self._patience:
-                patience.deadline = trio.current_time() + self._sessions.timeout
-            return self._keep(cursor, page.entries) if page.anchored else None
-        return None
+        if not page.anchored or (cursor == ORIGIN and self._reader.gaps):
+            return None
+        return self._keep(cursor, page.entries)
 
     def _keep(self, cursor: str, entries: Iterable[Entry]) -> _Piece:
         """Keep what comes before the history of this process, and the first that is in it."""
@@ -161,17 +174,19 @@ class Replayer:
         covered = (n for n, entry in enumerate(known, 1) if self._history.covers(entry.id))
         known = known[: next(covered, len(known))]
         if not known:
-            return _Piece(cursor, _block(known))
-        if len(self._places) > _MAX_KEPT:
+            return self._piece(cursor, known)
+        if len(self._places) > _MAX_KEPT or self._kept_bytes > _MAX_KEPT_BYTES:
             self._forget()
         for start, event_id in enumerate([cursor, *(entry.id for entry in known[:-1])]):
             self._places.setdefault(event_id, (known, start))
-        return _Piece(known[-1].id, _block(known))
+        return self._piece(known[-1].id, known)
+
+    def _piece(self, last_id: str, entries: Iterable[Entry]) -> _Piece:
+        events = [(entry.event, entry.topic) for entry in entries if entry.event is not None]
+        self._kept_bytes += sum(len(event.data or "") for event, _ in events)
+        return _Piece(last_id, Block(events))
 
     def _forget(self) -> None:
         self._places.clear()
         self._pieces.clear()
-
-
-def _block(entries: Iterable[Entry]) -> Block:
-    return Block([(entry.event, entry.topic) for entry in entries if entry.event is not None])
+        self._kept_bytes = 0

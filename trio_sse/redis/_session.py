@@ -9,6 +9,7 @@ waited for without an end. docs/design.md tells why. It knows commands, and noth
 from __future__ import annotations
 
 import logging
+import math
 import random
 import re
 import ssl
@@ -39,6 +40,10 @@ _FAILURES: Final = (RedisError, OSError)
 _REFUSALS: Final = (AuthenticationError, AuthorizationError, WrongTypeError)
 
 
+#: A command's name and its arguments.
+Command = tuple[bytes, *tuple[bytes | str | int, ...]]
+
+
 class SessionLostError(Exception):
     """A connection is gone, or its server does not serve now; another one may be opened."""
 
@@ -59,28 +64,46 @@ class Session:
     _connection: BaseConnection
     _timeout: float
 
-    async def command(self, name: bytes, *arguments: bytes | str | int, blocks: float = 0) -> Any:
-        """Send a command and return its reply, with text as `bytes`.
+    @property
+    def bytes_read(self) -> int:
+        """How many bytes have come."""
+        return self._connection.statistics.bytes_read
+
+    async def command(self, name: bytes, *arguments: bytes | str | int, grace: float = 0) -> Any:
+        """Send one command and return its reply; see `exchange`."""
+        (reply,) = await self.exchange((name, *arguments), grace=grace)
+        return reply
+
+    async def exchange(self, *commands: Command, grace: float = 0) -> list[Any]:
+        """Send commands in one write and return their replies, with text as `bytes`.
+
+        A server is waited for as long as bytes come.
 
         Args:
-            name: The command's.
-            arguments: The command's.
-            blocks: Seconds that the server itself may wait before it replies.
+            commands: Each with its arguments.
+            grace: Seconds that it may take beyond the timeout until something comes.
 
         Raises:
             SessionLostError: If there is no reply, or an error that may pass.
             RefusedError: If the reply says that it will always be one.
         """
         try:
-            return await self._connection.create_request(
-                name,
-                *arguments,
-                decode=False,
-                timeout=self._timeout + blocks,
-                disconnect_on_cancellation=True,
-            )
+            requests = [self._request(*command) for command in commands]
+            return [await self._reply(request, self._timeout + grace) for request in requests]
         except _FAILURES as error:
             raise _translated(error) from error
+
+    def _request(self, name: bytes, *arguments: bytes | str | int) -> Awaitable[Any]:
+        # Without a timeout of its own: it would count from here, whatever comes.
+        return self._connection.create_request(name, *arguments, decode=False, timeout=math.inf)
+
+    async def _reply(self, request: Awaitable[Any], patience: float) -> Any:
+        while True:
+            before = self.bytes_read
+            with trio.move_on_after(patience):
+                return await request
+            if self.bytes_read == before:
+                raise SessionLostError(f"TimeoutError: nothing has come for {patience:g} seconds")
 
 
 @final
