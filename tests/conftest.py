@@ -18,7 +18,7 @@ from .support.ways import WAYS, Way
 collect_ignore = ["browser", "interop"]
 if not THOROUGH:
     collect_ignore += ["docs/test_examples.py", "docs/test_recipe.py"]
-    collect_ignore += ["redis/test_access.py", "redis/test_failures.py"]
+    collect_ignore += ["redis/test_access.py", "redis/test_failures.py", "redis/test_slow_link.py"]
     collect_ignore += ["hypercorn/test_rewriting.py", "hypercorn/test_stock_faults.py"]
     collect_ignore += ["hypercorn/test_proxies.py", "program/test_redis_load.py"]
 

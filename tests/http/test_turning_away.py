@@ -41,6 +41,9 @@ class AwayRelay:
         await trio.sleep(5)
         return None
 
+    async def wait_all_back(self) -> None:
+        raise NotImplementedError
+
 
 def quart_app(broadcaster: Broadcaster) -> App:
     """A route that takes any method, so that the answer is ours and not Quart's."""
@@ -127,6 +130,7 @@ class SlowRelay:
 
     attach = AwayRelay.attach
     send_nowait = AwayRelay.send_nowait
+    wait_all_back = AwayRelay.wait_all_back
 
     async def replay(self, last_event_id: str | None, topics: frozenset[str]) -> Replayed | None:
         await trio.sleep(5)

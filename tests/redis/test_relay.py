@@ -9,14 +9,15 @@ from typing import Any
 import attrs
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Broadcaster
+from trio_sse import Broadcaster, Subscription
 from trio_sse import redis as redis_module
 from trio_sse.redis import RedisRelay
 from trio_sse.testing import open_event_stream
 
 from ..support.apps import AppOf
-from ..support.events import take, take_data, told
+from ..support.events import numbers, take, take_data, told
 from ..support.redis_line import line_to
 from ..support.redis_server import RedisServer, server_binary
 from ..support.relay_nodes import Node, Nodes
@@ -260,6 +261,75 @@ async def test_a_full_outbox_says_so_and_publish_waits_for_room(
         await until(lambda: node.relay.statistics().outbox_events == 0)
         assert node.relay.statistics().outbox_bytes == 0
         assert node.relay.statistics().outbox_age == 0.0
+
+
+async def test_what_has_not_come_back_counts_and_is_waited_for(nodes: Nodes) -> None:
+    """Who broadcasts faster than its process reads is told so, before anything is lost."""
+    async with nodes.over_line(outbox_size=20) as (line, node):
+        hold = line.hold(replies_to=b"XREAD")
+        with node.broadcaster.subscribe() as client:
+            node.broadcast(*numbers(1, 20))
+            await until(lambda: node.relay.statistics().published == 20)
+            with pytest.raises(trio.WouldBlock, match=r"outbox is full \(20 events"):
+                node.broadcast("21")
+            with trio.move_on_after(0.05) as waiting:
+                await node.broadcaster.wait_all_taken()
+            assert waiting.cancelled_caught
+            hold.release()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(node.broadcaster.wait_all_taken)
+                assert await take_data(client, 20) == numbers(1, 20)
+        assert node.relay.statistics().outbox_events == 0
+
+
+async def test_no_more_is_on_its_way_than_redis_keeps(nodes: Nodes) -> None:
+    """Else a flood would push its own beginning out of the stream."""
+    async with nodes.over_line(maxlen=10) as (line, node):
+        with node.broadcaster.subscribe() as client:
+            hold = line.hold(replies_to=b"XREAD")
+            large = "x" * 5000  # Redis trims such entries one by one.
+            node.broadcast(*(f"{n}{large}" for n in range(100)))
+            await until(lambda: node.relay.statistics().published == 10)
+            hold.release()
+            assert await take_data(client, 100) == [f"{n}{large}" for n in range(100)]
+        assert node.relay.statistics().gaps == 0
+
+
+async def test_batches_as_large_as_a_buffer_reach_a_client_that_reads_one_after_another(
+    nodes: Nodes,
+) -> None:
+    node = await nodes.start(buffer_size=64)
+    taken: list[str | None] = []
+
+    async def read(client: Subscription) -> None:
+        while len(taken) < 512:
+            taken.append((await client.receive()).data)
+            await trio.sleep(0.0001)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read, node.broadcaster.subscribe())
+        for start in range(0, 512, 64):
+            node.broadcast(*numbers(start, start + 63))
+            await node.broadcaster.wait_all_taken()
+    assert taken == numbers(0, 511)
+
+
+async def test_a_large_event_that_waits_for_room_has_its_turn(
+    nodes: Nodes, nursery: trio.Nursery
+) -> None:
+    async with nodes.over_line(outbox_bytes=400) as (line, node):
+        hold = line.hold(replies_to=b"EVAL")
+        with node.broadcaster.subscribe() as client:
+            node.broadcast("first")
+            await hold.caught.wait()
+            nursery.start_soon(node.publish, "x" * 370)
+            await wait_all_tasks_blocked(0.01)
+            nursery.start_soon(node.publish, "behind it")
+            await wait_all_tasks_blocked(0.01)
+            with pytest.raises(trio.WouldBlock):
+                node.broadcast("small")
+            hold.release()
+            assert await take_data(client, 3) == ["first", "x" * 370, "behind it"]
 
 
 async def test_an_event_that_no_outbox_of_that_size_has_room_for_is_refused(nodes: Nodes) -> None:

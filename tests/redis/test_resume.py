@@ -351,6 +351,34 @@ def second_page_after(nodes: Nodes, first: str) -> bytes:
     return bytes(entry_id)
 
 
+async def test_ids_that_somebody_makes_up_cost_nobody_a_turn(
+    nodes: Nodes, nursery: trio.Nursery
+) -> None:
+    """Each has its turn as it came, whatever its id looks like."""
+    async with nodes.over_line(history_size=2) as (line, node):
+        first, _ = await publish(node, 300)
+        app = sse_app(node.broadcaster)
+        hold = line.hold(replies_to=_PAGE, only_first=True)
+        ids = ["3-0", first, "1-0", "2-7", "99999999999999-0"]
+        streams: list[list[EventStream]] = []
+        for number, event_id in enumerate(ids, 1):
+            streams.append(come_back_soon(nursery, app, event_id))
+            await until(partial(is_waiting, node, number))
+        await hold.caught.wait()
+        hold.release()
+        await until(lambda: all(streams))
+        asked = [bytes(request) for request in line.requests if _PAGE in request]
+        turns = [next(n for n, request in enumerate(asked) if i.encode() in request) for i in ids]
+        assert turns == sorted(turns)
+        assert await take_data(streams[1][0], 299) == numbers(2, 300)
+        for (stream,) in [*streams[:1], *streams[2:]]:
+            assert [event.event for event in await take(stream, 1)] == [RESET_EVENT]
+
+
+def is_waiting(node: Node, count: int) -> bool:
+    return node.relay.statistics().recalling == count
+
+
 async def test_what_is_read_for_one_who_has_left_harms_nobody(
     nodes: Nodes, nursery: trio.Nursery
 ) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import final
+from typing import Final, final
 
 import attrs
 import trio
 
 from .redis_server import RedisServer
 from .tcp import reset_when_closed
+
+#: Bytes that a slow line carries at once.
+_PIECE: Final = 16 * 1024
 
 
 @final
@@ -70,13 +74,16 @@ class Line:
         self.port = 0
         #: How many connections were made.
         self.accepted = 0
+        #: Bytes in a second that each way of a connection carries.
+        self.rate = math.inf
         #: Whether whoever connects is sent away.
         self.refuses = False
         #: The next reply to a request with these bytes is lost, and its connection with it.
         self.loses_reply_to: bytes | None = None
         self._ssl_context = ssl_context
         self._holds: list[Hold] = []
-        self._answered: list[bytes] = []
+        #: What was asked for and answered.
+        self.requests: list[bytes] = []
         self._connections: set[_Connection] = set()
 
     @property
@@ -91,7 +98,7 @@ class Line:
 
     def answered(self, command: bytes) -> int:
         """Tell how many requests with some bytes in them were answered."""
-        return sum(command in request for request in self._answered)
+        return sum(command in request for request in self.requests)
 
     def hold(
         self, requests: bytes = b"", *, replies_to: bytes = b"", only_first: bool = False
@@ -135,12 +142,18 @@ class Line:
             await self._carry_replies(connection, far)
             nursery.cancel_scope.cancel()
 
+    async def _send(self, stream: trio.abc.Stream, data: bytes | bytearray) -> None:
+        while data:
+            await trio.sleep(len(data[:_PIECE]) / self.rate)
+            await stream.send_all(data[:_PIECE])
+            data = data[_PIECE:]
+
     async def _carry_requests(self, connection: _Connection, far: trio.SocketStream) -> None:
         while request := await connection.near.receive_some():
             connection.request, connection.answered = bytes(request), False
             for hold in [*self._holds]:
                 await hold.pass_request(connection.request)
-            await far.send_all(request)
+            await self._send(far, request)
         await far.send_eof()
 
     async def _carry_replies(self, connection: _Connection, far: trio.SocketStream) -> None:
@@ -153,8 +166,8 @@ class Line:
                 await hold.pass_reply(connection.request)
             if not connection.answered:  # A long reply comes in pieces.
                 connection.answered = True
-                self._answered.append(connection.request)
-            await connection.near.send_all(reply)
+                self.requests.append(connection.request)
+            await self._send(connection.near, reply)
 
 
 @asynccontextmanager

@@ -171,7 +171,8 @@ class RedisStream:
         first, rest = await session.exchange(
             wait, self._page(after, count, is_first_known=True), grace=_BLOCKS
         )
-        entries = _entries(chain.from_iterable((first or {}).values()))
+        streams: dict[bytes, Any] = first or {}
+        entries = _entries(chain.from_iterable(streams.values()))
         page = await self._anchored(session, after, rest)
         # Else they do not follow: what came between was trimmed meanwhile, or nothing had come.
         if entries and page.entries and page.entries[0].id == entries[0].id:
