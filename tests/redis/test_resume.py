@@ -24,8 +24,8 @@ from ..support.thorough import THOROUGH
 from ..support.waiting import until
 from ..support.ways import stream_app
 
-#: In each request for a page of the past: how large an event may be, and that all of it is wanted.
-_PAGE: Final = b"\r\n1048576\r\n$1\r\n0\r\n"
+#: In each request for a page of the past: how large it and its events may be.
+_PAGE: Final = b"\r\n262144\r\n$7\r\n1048576\r\n"
 
 
 async def come_back_until_served(

@@ -173,7 +173,7 @@ async def test_what_is_trimmed_while_a_node_looks_back_is_not_remembered(nodes: 
     async with nodes.over_line(timeout=5) as (line, held):
         await held.end()
         node = Node(line.url, nodes.stream, history_size=300)
-        hold = line.hold(replies_to=b"1048576\r\n$1\r\n0", only_first=True)
+        hold = line.hold(replies_to=b"262144\r\n$7\r\n1048576", only_first=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(nodes.run, node)
             await hold.caught.wait()

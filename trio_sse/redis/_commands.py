@@ -17,13 +17,13 @@ import attrs
 from .._core.event import RESERVED_EVENTS, ServerSentEvent
 from ._history import ORIGIN
 from ._outbox import MAX_BYTES, PendingEvent
-from ._session import Command, MissingKeyError, Session
+from ._session import MissingKeyError, Session
 
 #: Seconds that Redis waits for a next event before it says that there is none.
 _BLOCKS: Final = 1.0
 
 #: Bytes of one page, unless one event alone has more.
-_PAGE_BYTES: Final = 256 * 1024
+PAGE_BYTES: Final = 256 * 1024
 
 #: Bytes in a second that the slowest link carries, at first; half of it after each failure.
 _SLOWEST: Final = 64 * 1024
@@ -53,8 +53,8 @@ redis.call('SET', KEYS[2], done, 'EX', ARGV[3])
 return done
 """
 
-#: Reads a page in one step with the entry before it: 1 if that is there, else 0, then what follows
-#: it. What is too large for an event comes without its fields; so does the first, if it is known.
+#: Reads a page in one step with the entry before it: 1 if that is there, else 0; then what follows
+#: it, if it is there or none can be. What is too large for an event comes without its fields.
 _PAGE: Final = """
 local last, count, left = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local reply = {0}
@@ -62,12 +62,13 @@ while true do
   local found = redis.call('XRANGE', KEYS[1], last, '+', 'COUNT', 11)
   local is_there = found[1] and found[1][1] == last
   if is_there and last == ARGV[1] then reply[1] = 1 end
+  if reply[1] == 0 and last ~= '0-0' then return reply end
   for i = is_there and 2 or 1, #found do
     local size = 0
     for _, text in ipairs(found[i][2]) do size = size + #text end
     left = left - size
     if #reply > count or left < 0 and #reply > 1 then return reply end
-    if size > tonumber(ARGV[4]) or ARGV[5] == '1' and #reply == 1 then found[i][2] = {} end
+    if size > tonumber(ARGV[4]) then found[i][2] = {} end
     reply[#reply + 1] = found[i]
     last = found[i][1]
   end
@@ -82,7 +83,6 @@ for i = #ARGV, 1, -1 do
 end
 return false
 """
-
 
 #: Returns the id of the first of the last entries, so many; nothing if that is not permitted.
 _LAST: Final = """
@@ -101,6 +101,9 @@ class Entry:
     """`None` if it is none that could be sent."""
 
     topic: str | None
+
+    size: int
+    """The bytes of its fields."""
 
 
 @final
@@ -164,25 +167,26 @@ class RedisStream:
         )
         return reply.decode().split()[1:]
 
-    async def read(self, session: Session, after: str, count: int) -> Page:
-        """Return what follows an id, at most so much; wait a while if there is nothing."""
+    async def read(self, session: Session, after: str, count: int, *, is_light: bool) -> Page:
+        """Return what follows an id, at most so much; wait a while if there is nothing.
+
+        Whether it is all is asked in the same write. If the entry with that id `is_light`, that is
+        done by the command that returns it, which costs Redis the least.
+        """
         milliseconds = int(_BLOCKS * 1000)
-        wait = (b"XREAD", b"COUNT", 1, b"BLOCK", milliseconds, b"STREAMS", self._key, after)
-        first, rest = await session.exchange(
-            wait, self._page(after, count, is_first_known=True), grace=_BLOCKS
-        )
-        streams: dict[bytes, Any] = first or {}
-        entries = _entries(chain.from_iterable(streams.values()))
-        page = await self._anchored(session, after, rest)
-        # Else they do not follow: what came between was trimmed meanwhile, or nothing had come.
-        if entries and page.entries and page.entries[0].id == entries[0].id:
-            entries += page.entries[1:]
-        return Page(page.anchored, entries)
+        read = (b"XREAD", b"COUNT", count, b"BLOCK", milliseconds, b"STREAMS", self._key, after)
+        light, heavy = (b"XRANGE", self._key, after, after), (b"EVAL", _NEWEST, 1, self._key, after)
+        reply, anchor = await session.exchange(read, light if is_light else heavy, grace=_BLOCKS)
+        streams: dict[bytes, Any] = reply or {}
+        page = Page(bool(anchor), _entries(chain.from_iterable(streams.values())))
+        return await self._from_the_origin(session, page) if after == ORIGIN else page
 
     async def page(self, session: Session, after: str, count: int) -> Page:
         """Return what follows an id, at most so much, and whether it is sure to be all."""
-        reply = await session.command(*self._page(after, count, is_first_known=False))
-        return await self._anchored(session, after, reply)
+        options = (after, count, PAGE_BYTES, MAX_BYTES)
+        anchor, *entries = await session.command(b"EVAL", _PAGE, 1, self._key, *options)
+        page = Page(bool(anchor), _entries(entries))
+        return await self._from_the_origin(session, page) if after == ORIGIN else page
 
     async def newest(self, session: Session, ids: Sequence[str]) -> str | None:
         """Return the last of some ids, in their order, after which nothing is missing."""
@@ -202,7 +206,7 @@ class RedisStream:
     async def check(self, session: Session) -> None:
         """Read in each of the ways in which it will be, so that what is refused is so at once."""
         await session.command(b"XRANGE", self._key, b"-", b"+", b"COUNT", 1)
-        await session.command(*self._page(ORIGIN, 1, is_first_known=True))
+        await self.newest(session, [ORIGIN])
         await session.command(b"XREAD", b"COUNT", 1, b"STREAMS", self._key, b"$")
 
     async def extent(self, session: Session) -> Extent:
@@ -215,15 +219,9 @@ class RedisStream:
         is_whole = length == reply.get(b"entries-added")
         return Extent(reply[b"last-generated-id"].decode(), length, is_whole)
 
-    def _page(self, after: str, count: int, *, is_first_known: bool) -> Command:
-        options = (after, count, _PAGE_BYTES, MAX_BYTES, int(is_first_known))
-        return (b"EVAL", _PAGE, 1, self._key, *options)
-
-    async def _anchored(self, session: Session, after: str, reply: list[Any]) -> Page:
-        is_there, *entries = reply
-        if after == ORIGIN:  # No entry has that id.
-            is_there = (await self.extent(session)).is_whole
-        return Page(bool(is_there), _entries(entries))
+    async def _from_the_origin(self, session: Session, page: Page) -> Page:
+        """No entry has that id: what follows it is all if nothing ever was lost."""
+        return Page((await self.extent(session)).is_whole, page.entries)
 
 
 def _fields(pending: PendingEvent) -> tuple[str, str, str]:
@@ -236,11 +234,12 @@ def _entries(reply: Iterable[tuple[bytes, list[bytes]]]) -> list[Entry]:
 
 
 def _entry(entry_id: str, raw: list[bytes]) -> Entry:
+    size = sum(map(len, raw))
     try:
         fields = {name: value.decode() for name, value in zip(raw[::2], raw[1::2], strict=True)}
         event = ServerSentEvent(fields[b"event"], fields[b"data"], id=entry_id)
     except (KeyError, ValueError):  # UnicodeDecodeError is one, too.
-        return Entry(entry_id, None, None)
-    if event.event in RESERVED_EVENTS or sum(map(len, raw[1::2])) > MAX_BYTES:
-        return Entry(entry_id, None, None)
-    return Entry(entry_id, event, fields.get(b"topic"))
+        return Entry(entry_id, None, None, size)
+    if event.event in RESERVED_EVENTS or size > MAX_BYTES:
+        return Entry(entry_id, None, None, size)
+    return Entry(entry_id, event, fields.get(b"topic"), size)

@@ -14,13 +14,16 @@ from typing import Final, final
 import trio
 
 from .._core.relay import Node
-from ._commands import Entry, RedisStream
+from ._commands import PAGE_BYTES, Entry, Page, RedisStream
 from ._history import ORIGIN, StreamHistory, order
-from ._outbox import Outbox
+from ._outbox import MAX_BYTES, Outbox
 from ._session import Session
 
 #: Events that are read at once, at most.
 _MAX_PAGE: Final = 100
+
+#: Bytes of an entry that costs less to return than to look for by a script.
+_LIGHT: Final = 2048
 
 #: Seconds in which clients may take as much before more comes; who stalls is pruned then.
 _PACE: Final = 0.1
@@ -39,6 +42,10 @@ class StreamReader:
         self._outbox = outbox
         # Half of a buffer, so that a client which is behind by a page can still take one.
         self._page_size = max(1, min(_MAX_PAGE, node.buffer_size // 2))
+        #: How many events the next page may have.
+        self._count = 1
+        #: Bytes of the entry after which it reads on; none are known to be light.
+        self._size = MAX_BYTES
         #: Events that have come since the clients were waited for.
         self._unpaced = 0
         #: The id after which it reads on; `None` until that is known.
@@ -99,7 +106,8 @@ class StreamReader:
 
     async def _read_page(self, session: Session, last_id: str) -> None:
         sent = self._outbox.newest_sent
-        page = await self._stream.read(session, last_id, self._page_size)
+        is_light = self._size <= _LIGHT
+        page = await self._stream.read(session, last_id, self._count, is_light=is_light)
         if not page.entries:
             self._unpaced = 0
             self._outbox.take_back(sent)  # It would have come.
@@ -110,11 +118,18 @@ class StreamReader:
         for entry in page.entries:
             self._take(entry)
         self._tell_moved()
+        self._fit(page)
         self._unpaced += len(page.entries)
         if self._unpaced >= self._page_size:
             self._unpaced = 0
             with trio.move_on_after(_PACE):
                 await self._node.wait_delivered_taken()
+
+    def _fit(self, page: Page) -> None:
+        """Let the next page have no more bytes than one may, if its events are as this one's."""
+        fitting = PAGE_BYTES // max(entry.size for entry in page.entries)
+        more = 2 * self._count if len(page.entries) == self._count else self._count
+        self._count = max(1, min(fitting, more, self._page_size))
 
     async def _look_back(self, session: Session, last_id: str) -> None:
         """Ask whether ids went back: nothing would ever follow the last one."""
@@ -141,7 +156,7 @@ class StreamReader:
         self._node.begin_again(reason, last_id)
 
     def _take(self, entry: Entry) -> None:
-        self._last_id = entry.id
+        self._last_id, self._size = entry.id, entry.size
         self.received += 1
         self.lag = time.time() - order(entry.id)[0] / 1000
         if entry.event is not None:
