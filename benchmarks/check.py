@@ -32,6 +32,7 @@ from .soak import (
     signals,
     stalled,
     unruly,
+    vanishing,
 )
 
 _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
@@ -51,6 +52,7 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "dead_peer": dead_peer.check,
     "node_killed": node_killed.check,
     "relay": relay.check,
+    "vanishing": vanishing.check,
     "chaos": chaos.check,
 }
 

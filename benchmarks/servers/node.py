@@ -1,8 +1,8 @@
 """One of several processes that share a stream: a broadcaster with a relay, under `serve`.
 
-    python -m benchmarks.servers.node PORT REDIS PUBLISHER HISTORY TIMEOUT
+    python -m benchmarks.servers.node PORT REDIS PUBLISHER HISTORY TIMEOUT MAXLEN
 
-REDIS is the port of the Redis server, TIMEOUT the relay's. SIGTERM shuts it down. ``seal SIZE SIZE
+REDIS is the port of the Redis server, TIMEOUT and MAXLEN are the relay's. SIGTERM shuts it down. ``seal SIZE SIZE
 ...`` publishes an event of `benchmarks.clients.sealed` for each size, numbered as the PUBLISHER's:
 a tenth by `RedisRelay.publish`, which waits, the others by `broadcast`, again if the outbox is
 full. ``publish COUNT SIZE`` and ``pace PAUSE COUNT SIZE`` publish stamped ones, as fast as the
@@ -35,9 +35,6 @@ _NAP: Final = 0.001
 
 #: One event of so many is published by `RedisRelay.publish`.
 _AWAITED: Final = 10
-
-#: More events than any scenario publishes: a node that lags behind a flood has no gap.
-_MAXLEN: Final = 50_000
 
 #: Seconds in which clients come back.
 _COME_BACK: Final = (0.02, 0.4)
@@ -114,8 +111,10 @@ class _Control:
         report({"ids": self._ids, "waiting": self._sizes.statistics().current_buffer_used})
 
 
-async def _run(port: int, redis: int, publisher: int, history: int, seconds: float) -> None:
-    relay = RedisRelay(f"redis://127.0.0.1:{redis}", maxlen=_MAXLEN, timeout=seconds)
+async def _run(
+    port: int, redis: int, publisher: int, history: int, seconds: float, maxlen: int
+) -> None:
+    relay = RedisRelay(f"redis://127.0.0.1:{redis}", maxlen=maxlen, timeout=seconds)
     broadcaster = Broadcaster(history_size=history, reconnection_time=_COME_BACK, relay=relay)
     broadcaster.register_event("message")
     async with trio.open_nursery() as nursery:
@@ -128,4 +127,4 @@ async def _run(port: int, redis: int, publisher: int, history: int, seconds: flo
 
 if __name__ == "__main__":
     port, redis, publisher, history = map(int, sys.argv[1:5])
-    trio.run(_run, port, redis, publisher, history, float(sys.argv[5]))
+    trio.run(_run, port, redis, publisher, history, float(sys.argv[5]), int(sys.argv[6]))

@@ -102,12 +102,18 @@ def remembering(way: str, history: int, *reconnection: float) -> Subject:
     return Subject(f"remembering-{way}", f"trio-sse, {way}, long memory", command)
 
 
-def node(redis: int, publisher: int = 0, history: int = 256, timeout: float = 5.0) -> Subject:
+def node(
+    redis: int,
+    publisher: int = 0,
+    history: int = 256,
+    timeout: float = 5.0,
+    maxlen: int = 50_000,  # More than any flood: a node that lags behind one has no gap.
+) -> Subject:
     """Return one of several processes that share a stream, in the Redis at that port."""
 
     def command(cache: Path, port: int) -> list[str]:
         module = "benchmarks.servers.node"
-        options = map(str, [port, redis, publisher, history, timeout])
+        options = map(str, [port, redis, publisher, history, timeout, maxlen])
         return [str(python(cache)), "-m", module, *options]
 
     return Subject(f"node-{publisher}", "trio-sse, a node", command)
