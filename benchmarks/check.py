@@ -27,6 +27,7 @@ from .soak import (
     hostile,
     long_burst,
     node_killed,
+    relay_limits,
     replay,
     restart,
     signals,
@@ -52,6 +53,7 @@ _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "dead_peer": dead_peer.check,
     "node_killed": node_killed.check,
     "relay": relay.check,
+    "relay_limits": relay_limits.check,
     "vanishing": vanishing.check,
     "chaos": chaos.check,
 }
