@@ -2,11 +2,11 @@
 
     python -m benchmarks.servers.node PORT REDIS PUBLISHER HISTORY TIMEOUT MAXLEN
 
-REDIS is the port of the Redis server, TIMEOUT and MAXLEN are the relay's. SIGTERM shuts it down. ``seal SIZE SIZE
-...`` publishes an event of `benchmarks.clients.sealed` for each size, numbered as the PUBLISHER's:
-a tenth by `RedisRelay.publish`, which waits, the others by `broadcast`, again if the outbox is
-full. ``publish COUNT SIZE`` and ``pace PAUSE COUNT SIZE`` publish stamped ones, as fast as the
-outbox takes them, or one each so many milliseconds.
+REDIS is the port of the Redis server, TIMEOUT and MAXLEN are the relay's. SIGTERM shuts it down.
+``seal SIZE ...`` publishes an event of `benchmarks.clients.sealed` for each size, numbered as the
+PUBLISHER's: a tenth by `RedisRelay.publish`, which waits, the others by `broadcast`, again if the
+outbox is full. ``publish COUNT SIZE`` and ``pace PAUSE COUNT SIZE`` publish stamped ones, as fast
+as the outbox takes them, or one each so many milliseconds.
 """
 
 from __future__ import annotations
