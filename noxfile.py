@@ -54,7 +54,8 @@ def tests(session: nox.Session) -> None:
         session.run(*command, f"--rootdir={root}", *session.posargs, *folders, env=env)
         # Left out of a hurried run, but nothing else sees what they do.
         redis = root / "tests" / "redis"
-        thorough = [str(redis / f"test_{what}.py") for what in ("access", "failures", "slow_link")]
+        what = ("access", "failures", "sentinel", "slow_link", "wrong_settings")
+        thorough = [str(redis / f"test_{each}.py") for each in what]
         env["THOROUGH"] = "1"
         session.run(*command, f"--rootdir={root}", *session.posargs, *thorough, env=env)
 

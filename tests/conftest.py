@@ -19,6 +19,7 @@ collect_ignore = ["browser", "interop"]
 if not THOROUGH:
     collect_ignore += ["docs/test_examples.py", "docs/test_recipe.py"]
     collect_ignore += ["redis/test_access.py", "redis/test_failures.py", "redis/test_slow_link.py"]
+    collect_ignore += ["redis/test_wrong_settings.py", "redis/test_sentinel.py"]
     collect_ignore += ["hypercorn/test_rewriting.py", "hypercorn/test_stock_faults.py"]
     collect_ignore += ["hypercorn/test_proxies.py", "program/test_redis_load.py"]
 

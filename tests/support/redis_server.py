@@ -12,6 +12,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any, BinaryIO, Final, cast, final
 
 from .tcp import free_port
@@ -60,22 +61,41 @@ class RedisError(Exception):
 def redis_server(*options: str) -> Generator[RedisServer]:
     """Run a server for the length of a block."""
     with tempfile.TemporaryDirectory() as directory:
-        server = RedisServer(server_binary(), directory, options)
-        try:
-            server.start()
+        own = ("--dir", directory, "--bind", "127.0.0.1", "--save", "")
+        with _running(RedisServer(server_binary(), (*own, *options))) as server:
             yield server
-        finally:
-            server.kill()
+
+
+@contextmanager
+def sentinel(primary: RedisServer, quorum: int = 1) -> Generator[RedisServer]:
+    """Run a Sentinel, which calls a primary and its replicas ``service``."""
+    with tempfile.TemporaryDirectory() as directory:
+        config = Path(directory) / "sentinel.conf"
+        config.write_text(
+            f"sentinel monitor service 127.0.0.1 {primary.port} {quorum}\n"
+            "sentinel down-after-milliseconds service 300\n"
+            "sentinel failover-timeout service 2000\n"
+        )
+        with _running(RedisServer(server_binary(), (str(config), "--sentinel"))) as server:
+            yield server
+
+
+@contextmanager
+def _running(server: RedisServer) -> Generator[RedisServer]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @final
 class RedisServer:
     """A server with a port of its own, which stays the same when it is started again."""
 
-    def __init__(self, program: str, directory: str, options: tuple[str, ...]) -> None:
+    def __init__(self, program: str, arguments: tuple[str, ...]) -> None:
         self.port = free_port()
-        self._options = ("--dir", directory, "--bind", "127.0.0.1", "--save", "", *options)
-        self._program = program
+        self._command = (program, *arguments, "--port", str(self.port))
         self._process: subprocess.Popen[bytes]
 
     @property
@@ -85,7 +105,7 @@ class RedisServer:
     def start(self) -> None:
         """Start, and return when commands are answered."""
         self._process = subprocess.Popen(
-            [*_WATCHED, self._program, "--port", str(self.port), *self._options],
+            [*_WATCHED, *self._command],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
         )

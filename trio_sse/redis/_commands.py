@@ -7,20 +7,26 @@ Redis's commands and replies; it knows neither clients nor how a connection is k
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, final
 
 import attrs
 
 from .._core.event import RESERVED_EVENTS, ServerSentEvent
-from ._history import ORIGIN
+from ._history import ORIGIN, parse_id
 from ._outbox import MAX_BYTES, PendingEvent
-from ._session import MissingKeyError, Session
+from ._refusals import IdleSessionLostError, MissingKeyError, SessionLostError, reading_replies
+from ._session import Session
 
 #: Seconds that Redis waits for a next event before it says that there is none.
 _BLOCKS: Final = 1.0
+
+#: What an event is made of; whatever else an entry has is its writer's.
+_FIELDS: Final = (b"event", b"data", b"topic")
 
 #: Bytes of one page, unless one event alone has more.
 PAGE_BYTES: Final = 256 * 1024
@@ -148,7 +154,9 @@ class RedisStream:
 
     def new_producer(self) -> None:
         """Number batches anew: never as before a fork, or as one that is still on its way."""
-        self._marker = f"{{{self._key}}}:producer:{secrets.token_hex(8)}"
+        # In a Cluster both keys must be in one slot: that of the stream's hash tag, if it has one.
+        tagged = self._key if re.search("{[^}]+}", self._key) else f"{{{self._key}}}"
+        self._marker = f"{tagged}:producer:{secrets.token_hex(8)}"
 
     async def append(
         self, session: Session, number: int, events: Sequence[PendingEvent], attempts: int
@@ -165,7 +173,18 @@ class RedisStream:
             *fields,
             grace=size / _SLOWEST * 2 ** min(attempts - 1, _MAX_HALVINGS),
         )
-        return reply.decode().split()[1:]
+        return _ids(reply, len(events))
+
+    async def touch(self, session: Session) -> None:
+        """Use the connection for nothing.
+
+        Raises:
+            IdleSessionLostError: If it is gone.
+        """
+        try:
+            await session.command(b"EVAL", "return 1", 0)  # PING may not be permitted.
+        except SessionLostError as error:
+            raise IdleSessionLostError(str(error)) from error
 
     async def read(self, session: Session, after: str, count: int, *, is_light: bool) -> Page:
         """Return what follows an id, at most so much; wait a while if there is nothing.
@@ -177,37 +196,43 @@ class RedisStream:
         read = (b"XREAD", b"COUNT", count, b"BLOCK", milliseconds, b"STREAMS", self._key, after)
         light, heavy = (b"XRANGE", self._key, after, after), (b"EVAL", _NEWEST, 1, self._key, after)
         reply, anchor = await session.exchange(read, light if is_light else heavy, grace=_BLOCKS)
-        streams: dict[bytes, Any] = reply or {}
-        page = Page(bool(anchor), _entries(chain.from_iterable(streams.values())))
+        page = Page(bool(anchor), _read_entries(reply))
         return await self._from_the_origin(session, page) if after == ORIGIN else page
 
     async def page(self, session: Session, after: str, count: int) -> Page:
         """Return what follows an id, at most so much, and whether it is sure to be all."""
         options = (after, count, PAGE_BYTES, MAX_BYTES)
-        anchor, *entries = await session.command(b"EVAL", _PAGE, 1, self._key, *options)
-        page = Page(bool(anchor), _entries(entries))
+        page = _page(await session.command(b"EVAL", _PAGE, 1, self._key, *options))
         return await self._from_the_origin(session, page) if after == ORIGIN else page
 
     async def newest(self, session: Session, ids: Sequence[str]) -> str | None:
         """Return the last of some ids, in their order, after which nothing is missing."""
-        reply: bytes | None = await session.command(b"EVAL", _NEWEST, 1, self._key, *ids)
-        if reply is None and ids[0] == ORIGIN and (await self.extent(session)).is_whole:
+        found = _id_or_none(await session.command(b"EVAL", _NEWEST, 1, self._key, *ids))
+        if found is None and ids[0] == ORIGIN and (await self.extent(session)).is_whole:
             return ORIGIN
-        return None if reply is None else reply.decode()
+        return found
 
     async def start_of_last(self, session: Session, count: int) -> str | None:
         """Return an id that the last entries follow, so many; `None` if there are none."""
         extent = await self.extent(session)
         if extent.is_whole and extent.length <= count:
             return ORIGIN
-        reply: bytes | None = await session.command(b"EVAL", _LAST, 1, self._key, count + 1)
-        return None if reply is None else reply.decode()
+        return _id_or_none(await session.command(b"EVAL", _LAST, 1, self._key, count + 1))
 
     async def check(self, session: Session) -> None:
-        """Read in each of the ways in which it will be, so that what is refused is so at once."""
+        """Read and write in each of the ways in which it will be.
+
+        Raises:
+            RefusedError: If one of them is refused, and so will always be.
+            SessionLostError: If it cannot be read now; what cannot be written can wait.
+        """
         await session.command(b"XRANGE", self._key, b"-", b"+", b"COUNT", 1)
-        await self.newest(session, [ORIGIN])
         await session.command(b"XREAD", b"COUNT", 1, b"STREAMS", self._key, b"$")
+        await self.newest(session, [ORIGIN])
+        with suppress(SessionLostError):
+            await self.append(session, 0, (), attempts=1)
+        with suppress(SessionLostError):  # No entry may have that id.
+            await session.command(b"XADD", self._key, ORIGIN, b"event", b"")
 
     async def extent(self, session: Session) -> Extent:
         """Return how far the stream goes."""
@@ -215,9 +240,7 @@ class RedisStream:
             reply: dict[bytes, Any] = await session.command(b"XINFO", b"STREAM", self._key)
         except MissingKeyError:
             return Extent(ORIGIN)
-        length = reply[b"length"]
-        is_whole = length == reply.get(b"entries-added")
-        return Extent(reply[b"last-generated-id"].decode(), length, is_whole)
+        return _extent(reply)
 
     async def _from_the_origin(self, session: Session, page: Page) -> Page:
         """No entry has that id: what follows it is all if nothing ever was lost."""
@@ -229,14 +252,55 @@ def _fields(pending: PendingEvent) -> tuple[str, str, str]:
     return pending.event.event, pending.event.data or "", topic
 
 
-def _entries(reply: Iterable[tuple[bytes, list[bytes]]]) -> list[Entry]:
-    return [_entry(entry_id.decode(), fields or []) for entry_id, fields in reply]
+# What a reply says: `SessionLostError` if it says something else.
 
 
-def _entry(entry_id: str, raw: list[bytes]) -> Entry:
-    size = sum(map(len, raw))
+@reading_replies()
+def _ids(reply: Any, count: int) -> list[str]:
+    _, *ids = map(_checked, reply.split())
+    if len(ids) != count:
+        raise ValueError(f"{len(ids)} ids for {count} events")
+    return ids
+
+
+@reading_replies()
+def _id_or_none(reply: Any) -> str | None:
+    return None if reply is None else _checked(reply)
+
+
+@reading_replies()
+def _extent(reply: Any) -> Extent:
+    length = int(reply[b"length"])
+    is_whole = length == reply.get(b"entries-added")
+    return Extent(_checked(reply[b"last-generated-id"]), length, is_whole)
+
+
+@reading_replies()
+def _page(reply: Any) -> Page:
+    anchor: int = reply[0]
+    entries: list[Any] = reply[1:]
+    return Page(bool(anchor), [_entry(*entry) for entry in entries])
+
+
+@reading_replies()
+def _read_entries(reply: Any) -> list[Entry]:
+    streams: dict[bytes, list[Any]] = reply or {}
+    return [_entry(*entry) for entry in chain.from_iterable(streams.values())]
+
+
+def _checked(raw: bytes) -> str:
+    text = raw.decode()
+    if parse_id(text) is None and not text.isdecimal():
+        raise ValueError(f"{text!r} is no id")
+    return text
+
+
+def _entry(raw_id: bytes, raw: list[bytes] | None) -> Entry:
+    entry_id, found = _checked(raw_id), raw or []
+    size = sum(map(len, found))
+    given = dict(zip(found[::2], found[1::2], strict=True))
     try:
-        fields = {name: value.decode() for name, value in zip(raw[::2], raw[1::2], strict=True)}
+        fields = {name: given[name].decode() for name in _FIELDS if name in given}
         event = ServerSentEvent(fields[b"event"], fields[b"data"], id=entry_id)
     except (KeyError, ValueError):  # UnicodeDecodeError is one, too.
         return Entry(entry_id, None, None, size)

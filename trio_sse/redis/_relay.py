@@ -18,15 +18,21 @@ from .._core.history import History
 from .._core.options import check_count, check_seconds, check_topic
 from .._core.relay import Node, Replayed
 from .._core.run_guard import RunGuard
+from ._address import Address, Credentials
 from ._commands import RedisStream
 from ._history import StreamHistory
 from ._outbox import Outbox, PendingEvent
 from ._reader import StreamReader
+from ._refusals import IdleSessionLostError
 from ._replay import Replayer
 from ._session import Session, Sessions
+from ._url import RedisURL
 
 #: Seconds that the end of a relay waits until Redis has what was broadcast before.
 _FLUSH_TIMEOUT: Final = 1.0
+
+#: Seconds after which an idle connection is used, so that it is not taken for dead.
+_WARM: Final = 10.0
 
 _logger = logging.getLogger("trio_sse")
 
@@ -37,7 +43,7 @@ class RelayStatistics:
     """How a relay is, as of now."""
 
     ready: bool
-    """Whether it reads the stream; a load balancer's health check may ask."""
+    """Whether events go both ways; a load balancer's health check may ask."""
 
     head: str
     """The id of the last event that came, or that after which it reads on."""
@@ -91,7 +97,8 @@ class RedisRelay:
     Args:
         url: ``redis://``, ``rediss://`` (TLS) or ``unix://``, as in
             ``rediss://user:password@host:6379/0``; what is special in user and password is
-            percent-encoded.
+            percent-encoded. Or ``redis+sentinel://host:26379,host:26379/service/0``, whose
+            Sentinels are asked for the primary before each connection is made.
         stream: The key of the stream. Relays with the same stream see each other's events.
         maxlen: How many of the last events Redis keeps at least, for clients that come back.
         outbox_size: How many events may wait for Redis.
@@ -100,9 +107,12 @@ class RedisRelay:
             client that comes back waits for its past.
         ssl_context: For ``rediss://``; the default trusts the system's authorities and checks the
             host's name.
+        credentials: Returns (user, password), or does so when awaited; asked before each connection
+            is made, so that they may change.
 
     Raises:
         ValueError: If a number is out of its range, or the URL will not do.
+        TypeError: If `credentials` is no function.
     """
 
     def __init__(
@@ -115,6 +125,7 @@ class RedisRelay:
         outbox_bytes: int = 8 * 1024 * 1024,
         timeout: float = 5.0,  # noqa: ASYNC109 (of each exchange with Redis)
         ssl_context: ssl.SSLContext | None = None,
+        credentials: Credentials | None = None,
     ) -> None:
         check_count("maxlen", maxlen, at_least=1)
         check_count("outbox_size", outbox_size, at_least=1)
@@ -122,7 +133,8 @@ class RedisRelay:
         check_seconds("timeout", timeout)
         if not stream:
             raise ValueError("stream must not be empty: it is the stream's key in Redis")
-        self._sessions = Sessions(url, ssl_context, timeout)
+        address = Address(RedisURL.parse(url), ssl_context, credentials, timeout)
+        self._sessions = Sessions(address)
         self._stream = RedisStream(stream, maxlen)
         self._outbox = Outbox(outbox_size, outbox_bytes, window=maxlen)
         self._published = 0
@@ -164,6 +176,7 @@ class RedisRelay:
         flushing = trio.CancelScope(shield=True)
         try:
             await self._sessions.keep_session(self._reader.find_start, refusable=True)
+            self._reader.reads = True
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sessions.keep_session, self._reader.read)
                 nursery.start_soon(self._replayer.run)
@@ -222,7 +235,7 @@ class RedisRelay:
         """Return how the relay is, once a broadcaster has it."""
         reader, oldest = self._reader, self._outbox.oldest_posted_at
         return RelayStatistics(
-            ready=reader.reads,
+            ready=reader.reads and self._outbox.attempts < 2,
             head=reader.head,
             lag=reader.lag,
             outbox_events=len(self._outbox),
@@ -249,13 +262,23 @@ class RedisRelay:
 
     async def _send_batches(self, session: Session) -> None:
         """Send what is in the outbox, until it is closed and empty."""
-        while events := await self._outbox.batch():
+        while events := await self._next_batch(session):
             number = self._outbox.batch_number
             attempts = self._outbox.attempts
             ids = await self._stream.append(session, number, events, attempts)
             self._outbox.acknowledge(ids)
             self._outbox.take_back(self._reader.head)  # They may have been faster.
             self._published += len(events)
+
+    async def _next_batch(self, session: Session) -> list[PendingEvent]:
+        """Wait for what is to be sent; meanwhile let nobody on the way forget the connection."""
+        while True:
+            with trio.move_on_after(_WARM):
+                events = await self._outbox.batch()
+                if not session.is_usable:
+                    raise IdleSessionLostError("the connection was closed while it was idle")
+                return events
+            await self._stream.touch(session)
 
     async def _wait_for_the_end(self, flushing: trio.CancelScope, run_guard: RunGuard) -> None:
         """Accept events until cancelled, then leave a little time to what is on its way."""

@@ -1,0 +1,103 @@
+"""A relay that asks Sentinels where the primary is: real ones, through real failovers."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import ExitStack
+from typing import final
+
+import attrs
+import pytest
+import trio
+
+from trio_sse.redis import RedisRelay, RefusedError
+
+from ..support.events import numbers, take_data
+from ..support.redis_server import PERSISTENT, RedisServer, redis_server, sentinel
+from ..support.relay_nodes import Node, Nodes
+from ..support.tcp import free_port
+from ..support.waiting import PATIENCE, until
+
+
+@final
+@attrs.frozen
+class Fleet:
+    """A primary, its replica, and Sentinels, two of which can decide."""
+
+    primary: RedisServer
+    replica: RedisServer
+    sentinels: list[RedisServer]
+
+    @property
+    def url(self) -> str:
+        hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.sentinels)
+        return f"redis+sentinel://127.0.0.1:{free_port()},{hosts}/service/0"
+
+    def is_ready(self) -> bool:
+        """Whether all Sentinels know each other and the replica."""
+        ports = str(self.replica.port).encode()
+        return all(
+            len(one.ask("SENTINEL", "SENTINELS", "service")) == len(self.sentinels) - 1
+            and any(ports in replica for replica in one.ask("SENTINEL", "REPLICAS", "service"))
+            for one in self.sentinels
+        )
+
+
+@pytest.fixture
+def fleet() -> Generator[Fleet]:
+    with ExitStack() as stack:
+        primary = stack.enter_context(redis_server(*PERSISTENT))
+        follow = ("--replicaof", f"127.0.0.1 {primary.port}")
+        replica = stack.enter_context(redis_server(*PERSISTENT, *follow))
+        sentinels = [stack.enter_context(sentinel(primary, quorum=2)) for _ in range(3)]
+        yield Fleet(primary, replica, sentinels)
+
+
+async def test_a_failover_loses_nothing_that_the_new_primary_has(
+    fleet: Fleet, nursery: trio.Nursery
+) -> None:
+    """One address answers nobody; the relay asks the next, and goes on at the new primary."""
+    await until(fleet.is_ready)
+    nodes = Nodes(nursery, fleet.primary)
+    here, there = [await nodes.start(fleet.url, timeout=0.5) for _ in range(2)]
+    with here.broadcaster.subscribe() as client, there.broadcaster.subscribe() as other:
+        await here.publish(*numbers(1, 20))
+        await take_data(client, 20)
+        caught_up = str(fleet.primary.ask("XLEN", nodes.stream))
+        await until(lambda: str(fleet.replica.ask("XLEN", nodes.stream)) == caught_up)
+        fleet.primary.kill()
+        with trio.fail_after(PATIENCE):
+            await there.publish(*numbers(21, 40))
+            assert await take_data(client, 20) == numbers(21, 40)
+            assert await take_data(other, 40) == numbers(1, 40)
+    assert fleet.replica.ask("XLEN", nodes.stream) == 40
+    assert [node.relay.statistics().gaps for node in (here, there)] == [0, 0]
+
+
+async def test_what_no_sentinel_knows_is_refused(redis: RedisServer) -> None:
+    with sentinel(redis) as server:
+        url = f"redis+sentinel://127.0.0.1:{server.port}/other"
+        with pytest.raises(RefusedError, match="no Sentinel knows the service 'other'"):
+            await Node(url, "stream").relay.run()
+
+
+async def test_sentinels_that_are_away_are_waited_for(redis: RedisServer) -> None:
+    node = Node(f"redis+sentinel://127.0.0.1:{free_port()}/service", "stream", timeout=0.2)
+    with trio.move_on_after(0.3):
+        await node.relay.run()
+    assert "refused" in str(node.relay.statistics().last_error)
+
+
+@pytest.mark.parametrize(
+    ("url", "complaint"),
+    [
+        ("redis+sentinel://localhost", "names no service"),
+        ("redis+sentinel://localhost,/name", "names no host"),
+        ("redis+sentinel:///name", "names no host"),
+        ("redis+sentinel://localhost:x/name", "percent-encode"),
+        ("redis+sentinel://localhost/name/zero", "a whole number.*got 'zero'"),
+    ],
+)
+def test_a_url_of_sentinels_that_will_not_do_is_refused_at_once(url: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        RedisRelay(url)
