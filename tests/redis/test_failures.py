@@ -309,10 +309,11 @@ async def test_a_server_without_memory_refuses_events_and_is_read_all_the_same(
             node.broadcast("one too many")
         stream = await come_back(nursery, sse_app(node.broadcaster), first)
         assert await take_data(stream, 1) == ["2"]
-        assert node.relay.statistics().ready
+        assert not node.relay.statistics().ready
         server.ask("CONFIG", "SET", "maxmemory", "0")
         assert await take_data(client, 10) == numbers(3, 12)
     assert gaps(node) == [0]
+    assert node.relay.statistics().ready
 
 
 async def test_a_node_that_was_away_for_longer_than_the_history_says_so_and_goes_on(

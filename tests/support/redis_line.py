@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import ssl
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final, final
@@ -80,6 +80,8 @@ class Line:
         self.refuses = False
         #: The next reply to a request with these bytes is lost, and its connection with it.
         self.loses_reply_to: bytes | None = None
+        #: Makes something else of the next reply to a request with these bytes.
+        self.garbles: tuple[bytes, Callable[[bytes], bytes]] | None = None
         self._ssl_context = ssl_context
         self._holds: list[Hold] = []
         #: What was asked for and answered.
@@ -162,6 +164,8 @@ class Line:
             if lost is not None and lost in connection.request:
                 self.loses_reply_to = None
                 return
+            if self.garbles is not None and self.garbles[0] in connection.request:
+                reply, self.garbles = self.garbles[1](bytes(reply)), None
             for hold in [*self._holds]:
                 await hold.pass_reply(connection.request)
             if not connection.answered:  # A long reply comes in pieces.

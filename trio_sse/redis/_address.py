@@ -11,7 +11,7 @@ import inspect
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, final
+from typing import Any, Final, final
 
 import attrs
 import trio
@@ -22,6 +22,9 @@ from coredis.pool import ConnectionPool
 
 from ._refusals import RefusedError, SessionLostError, translated
 from ._url import RedisURL
+
+#: Seconds in which a port tells what it speaks, or is taken to speak what it should.
+_PROBE: Final = 1.0
 
 #: Returns a user and a password.
 Credentials = Callable[[], tuple[str, str] | Awaitable[tuple[str, str]]]
@@ -80,7 +83,8 @@ class Address:
     async def mismatch(self) -> str | None:
         """Return what is wrong if the port speaks TLS and the URL does not, or the reverse."""
         ((host, port),) = self.url.hosts[:1]
-        with trio.move_on_after(self.timeout), suppress(OSError, trio.BrokenResourceError):
+        patience = min(self.timeout, _PROBE)
+        with trio.move_on_after(patience), suppress(OSError, trio.BrokenResourceError):
             if self.url.scheme == "redis" and await _speaks_tls(host, port):
                 return "this port speaks TLS: the URL must begin with rediss://"
             if self.url.scheme == "rediss" and await _speaks_plainly(host, port):

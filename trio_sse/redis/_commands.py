@@ -173,7 +173,7 @@ class RedisStream:
             *fields,
             grace=size / _SLOWEST * 2 ** min(attempts - 1, _MAX_HALVINGS),
         )
-        return _ids(reply, len(events))
+        return _ids(reply, number, len(events))
 
     async def touch(self, session: Session) -> None:
         """Use the connection for nothing.
@@ -256,11 +256,11 @@ def _fields(pending: PendingEvent) -> tuple[str, str, str]:
 
 
 @reading_replies()
-def _ids(reply: Any, count: int) -> list[str]:
-    _, *ids = map(_checked, reply.split())
-    if len(ids) != count:
-        raise ValueError(f"{len(ids)} ids for {count} events")
-    return ids
+def _ids(reply: Any, number: int, count: int) -> list[str]:
+    done, *ids = reply.split()
+    if (int(done), len(ids)) != (number, count):
+        raise ValueError(f"{reply!r} is not of batch {number}, of {count} events")
+    return [_checked(raw_id) for raw_id in ids]
 
 
 @reading_replies()
@@ -290,7 +290,7 @@ def _read_entries(reply: Any) -> list[Entry]:
 
 def _checked(raw: bytes) -> str:
     text = raw.decode()
-    if parse_id(text) is None and not text.isdecimal():
+    if parse_id(text) is None:
         raise ValueError(f"{text!r} is no id")
     return text
 

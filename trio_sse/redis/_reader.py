@@ -56,6 +56,8 @@ class StreamReader:
         self.moved = trio.Event()
         #: Set once it is known where the stream ends.
         self.started = trio.Event()
+        #: Set once there is a connection that reads.
+        self.reading = trio.Event()
         #: Whether Redis answers, as it must within a timeout.
         self.reads = False
         self.received = 0
@@ -84,6 +86,7 @@ class StreamReader:
         try:
             await self.find_start(session)
             self.reads = True
+            self.reading.set()
             while True:
                 await self._read_page(session, self.head)
         finally:

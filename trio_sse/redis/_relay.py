@@ -176,15 +176,15 @@ class RedisRelay:
         flushing = trio.CancelScope(shield=True)
         try:
             await self._sessions.keep_session(self._reader.find_start, refusable=True)
-            self._reader.reads = True
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sessions.keep_session, self._reader.read)
+                await self._reader.reading.wait()
                 nursery.start_soon(self._replayer.run)
                 nursery.start_soon(self._publish, flushing)
                 task_status.started()
                 await self._wait_for_the_end(flushing, run_guard)
         finally:
-            self._reader.started = trio.Event()
+            self._reader.started, self._reader.reading = trio.Event(), trio.Event()
             self._run_guard = None
             self._drop()
 
