@@ -178,6 +178,31 @@ def test_what_cannot_be_served_is_one_line(arguments: list[str], said: str) -> N
     assert "\n" not in str(ended.value)
 
 
+@pytest.mark.parametrize("by", ["file", "environment", "environment that names a file"])
+def test_the_url_of_redis_need_not_stand_in_the_list_of_processes(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "url"
+    file.write_text("redis://nobody:s3cret@localhost:x\n")
+    url = f"@{file}" if "file" in by else file.read_text()
+    if "environment" in by:
+        monkeypatch.setenv("TRIO_SSE_REDIS", url)
+    arguments = ["serve"] if "environment" in by else ["serve", "--redis", url]
+    with pytest.raises(SystemExit, match="percent-encode") as ended:  # So that is what it read.
+        main(arguments)
+    assert "s3cret" not in str(ended.value)
+
+
+def test_a_file_that_has_no_url_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve", "--redis", f"@{tmp_path}/none"])
+    said = capsys.readouterr().err
+    assert f"cannot read {tmp_path}/none" in said
+    assert said.count("\n") == 1
+
+
 def forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     """Let a package be imported anew, and be as it is now after the test."""
     for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:

@@ -131,20 +131,25 @@ class RedisServer:
 
         It blocks, for less than a millisecond: fixtures outside of Trio ask, too.
         """
-        encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
-        parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]
-        with (
-            socket.create_connection(("127.0.0.1", self.port), _PATIENCE) as sock,
-            sock.makefile("rb") as replies,
-        ):
-            sock.sendall(b"*%d\r\n%b" % (len(parts), b"".join(parts)))
-            return _read_reply(cast("BinaryIO", replies))
+        return say(self.port, *words)
 
     def _answers(self) -> bool:
         try:
             return bool(self.ask("PING"))
         except (OSError, RedisError):  # It may be loading what it remembers.
             return False
+
+
+def say(port: int, *words: str | int | bytes) -> Any:
+    """Send one command to a server, and return the reply."""
+    encoded = [word if isinstance(word, bytes) else str(word).encode() for word in words]
+    parts = [b"$%d\r\n%b\r\n" % (len(word), word) for word in encoded]
+    with (
+        socket.create_connection(("127.0.0.1", port), _PATIENCE) as sock,
+        sock.makefile("rb") as replies,
+    ):
+        sock.sendall(b"*%d\r\n%b" % (len(parts), b"".join(parts)))
+        return _read_reply(cast("BinaryIO", replies))
 
 
 def _read_reply(replies: BinaryIO) -> Any:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 _DESCRIPTION = "Broadcast to every browser by Server-Sent Events."
@@ -87,8 +89,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument(
         "--redis",
+        type=_redis_url,
+        default=os.environ.get("TRIO_SSE_REDIS"),
         metavar="URL",
-        help="share all lines with every `serve --redis` of this server: redis://, rediss://, unix://",
+        help="share all lines with every `serve --redis` of this server; @FILE reads the URL from "
+        "a file, and the default is $TRIO_SSE_REDIS: no list of processes shows a password then",
     )
     serve.add_argument(
         "--stream", default="trio-sse", help="the stream's key in Redis (default: %(default)s)"
@@ -103,6 +108,16 @@ def _add_address(command: argparse.ArgumentParser) -> None:
         default=8000,
         help="0 takes a free one (default: %(default)s)",
     )
+
+
+def _redis_url(text: str) -> str:
+    """Return the URL, which may be in a file."""
+    if not text.startswith("@"):
+        return text
+    try:
+        return Path(text[1:]).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise argparse.ArgumentTypeError(f"cannot read {text[1:]}: {error}") from error
 
 
 def _number(

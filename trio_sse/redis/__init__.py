@@ -10,7 +10,7 @@ from .._core import missing_extra
 try:
     from ._refusals import RefusedError as RefusedError
     from ._relay import RedisRelay as RedisRelay
-    from ._relay import RelayStatistics as RelayStatistics
+    from ._statistics import RelayStatistics as RelayStatistics
 except ModuleNotFoundError as error:
     raise missing_extra(__name__, "redis", error) from error
 

@@ -1,8 +1,7 @@
 """The stream in Redis: how events are written into it and read out of it.
 
-Whoever may write to the stream speaks to every browser, so nothing of what comes out is trusted:
-each event is made anew, under the same rules as one that is broadcast here, or refused. It knows
-Redis's commands and replies; it knows neither clients nor how a connection is kept.
+It knows Redis's commands and scripts; it knows neither clients nor how a connection is kept, nor
+what a reply looks like.
 """
 
 from __future__ import annotations
@@ -14,19 +13,14 @@ from contextlib import suppress
 from itertools import chain
 from typing import Any, Final, final
 
-import attrs
-
-from .._core.event import RESERVED_EVENTS, ServerSentEvent
-from ._history import ORIGIN, parse_id
+from ._history import ORIGIN
 from ._outbox import MAX_BYTES, PendingEvent
-from ._refusals import IdleSessionLostError, MissingKeyError, SessionLostError, reading_replies
+from ._refusals import IdleSessionLostError, MissingKeyError, SessionLostError
+from ._replies import Extent, Page, read_entries, read_extent, read_id, read_ids, read_page
 from ._session import Session
 
 #: Seconds that Redis waits for a next event before it says that there is none.
 _BLOCKS: Final = 1.0
-
-#: What an event is made of; whatever else an entry has is its writer's.
-_FIELDS: Final = (b"event", b"data", b"topic")
 
 #: Bytes of one page, unless one event alone has more.
 PAGE_BYTES: Final = 256 * 1024
@@ -98,47 +92,6 @@ return found[#found] and found[#found][1]
 
 
 @final
-@attrs.frozen
-class Entry:
-    """What has an id in the stream."""
-
-    id: str
-    event: ServerSentEvent | None
-    """`None` if it is none that could be sent."""
-
-    topic: str | None
-
-    size: int
-    """The bytes of its fields."""
-
-
-@final
-@attrs.frozen
-class Page:
-    """What follows an id."""
-
-    anchored: bool
-    """Whether the entry with that id is still there: else what follows may not be all."""
-
-    entries: Sequence[Entry]
-
-
-@final
-@attrs.frozen
-class Extent:
-    """What there is of a stream."""
-
-    last_id: str
-    """The id that all future ones follow."""
-
-    length: int = 0
-    """How many entries there are."""
-
-    is_whole: bool = True
-    """Whether everything that was ever written into it is there."""
-
-
-@final
 class RedisStream:
     """A stream in Redis.
 
@@ -173,7 +126,7 @@ class RedisStream:
             *fields,
             grace=size / _SLOWEST * 2 ** min(attempts - 1, _MAX_HALVINGS),
         )
-        return _ids(reply, number, len(events))
+        return read_ids(reply, number, len(events))
 
     async def touch(self, session: Session) -> None:
         """Use the connection for nothing.
@@ -196,18 +149,18 @@ class RedisStream:
         read = (b"XREAD", b"COUNT", count, b"BLOCK", milliseconds, b"STREAMS", self._key, after)
         light, heavy = (b"XRANGE", self._key, after, after), (b"EVAL", _NEWEST, 1, self._key, after)
         reply, anchor = await session.exchange(read, light if is_light else heavy, grace=_BLOCKS)
-        page = Page(bool(anchor), _read_entries(reply))
+        page = Page(bool(anchor), read_entries(reply))
         return await self._from_the_origin(session, page) if after == ORIGIN else page
 
     async def page(self, session: Session, after: str, count: int) -> Page:
         """Return what follows an id, at most so much, and whether it is sure to be all."""
         options = (after, count, PAGE_BYTES, MAX_BYTES)
-        page = _page(await session.command(b"EVAL", _PAGE, 1, self._key, *options))
+        page = read_page(await session.command(b"EVAL", _PAGE, 1, self._key, *options))
         return await self._from_the_origin(session, page) if after == ORIGIN else page
 
     async def newest(self, session: Session, ids: Sequence[str]) -> str | None:
         """Return the last of some ids, in their order, after which nothing is missing."""
-        found = _id_or_none(await session.command(b"EVAL", _NEWEST, 1, self._key, *ids))
+        found = read_id(await session.command(b"EVAL", _NEWEST, 1, self._key, *ids))
         if found is None and ids[0] == ORIGIN and (await self.extent(session)).is_whole:
             return ORIGIN
         return found
@@ -217,7 +170,7 @@ class RedisStream:
         extent = await self.extent(session)
         if extent.is_whole and extent.length <= count:
             return ORIGIN
-        return _id_or_none(await session.command(b"EVAL", _LAST, 1, self._key, count + 1))
+        return read_id(await session.command(b"EVAL", _LAST, 1, self._key, count + 1))
 
     async def check(self, session: Session) -> None:
         """Read and write in each of the ways in which it will be.
@@ -240,7 +193,7 @@ class RedisStream:
             reply: dict[bytes, Any] = await session.command(b"XINFO", b"STREAM", self._key)
         except MissingKeyError:
             return Extent(ORIGIN)
-        return _extent(reply)
+        return read_extent(reply)
 
     async def _from_the_origin(self, session: Session, page: Page) -> Page:
         """No entry has that id: what follows it is all if nothing ever was lost."""
@@ -250,60 +203,3 @@ class RedisStream:
 def _fields(pending: PendingEvent) -> tuple[str, str, str]:
     topic = "" if pending.topic is None else f"+{pending.topic}"
     return pending.event.event, pending.event.data or "", topic
-
-
-# What a reply says: `SessionLostError` if it says something else.
-
-
-@reading_replies()
-def _ids(reply: Any, number: int, count: int) -> list[str]:
-    done, *ids = reply.split()
-    if (int(done), len(ids)) != (number, count):
-        raise ValueError(f"{reply!r} is not of batch {number}, of {count} events")
-    return [_checked(raw_id) for raw_id in ids]
-
-
-@reading_replies()
-def _id_or_none(reply: Any) -> str | None:
-    return None if reply is None else _checked(reply)
-
-
-@reading_replies()
-def _extent(reply: Any) -> Extent:
-    length = int(reply[b"length"])
-    is_whole = length == reply.get(b"entries-added")
-    return Extent(_checked(reply[b"last-generated-id"]), length, is_whole)
-
-
-@reading_replies()
-def _page(reply: Any) -> Page:
-    anchor: int = reply[0]
-    entries: list[Any] = reply[1:]
-    return Page(bool(anchor), [_entry(*entry) for entry in entries])
-
-
-@reading_replies()
-def _read_entries(reply: Any) -> list[Entry]:
-    streams: dict[bytes, list[Any]] = reply or {}
-    return [_entry(*entry) for entry in chain.from_iterable(streams.values())]
-
-
-def _checked(raw: bytes) -> str:
-    text = raw.decode()
-    if parse_id(text) is None:
-        raise ValueError(f"{text!r} is no id")
-    return text
-
-
-def _entry(raw_id: bytes, raw: list[bytes] | None) -> Entry:
-    entry_id, found = _checked(raw_id), raw or []
-    size = sum(map(len, found))
-    given = dict(zip(found[::2], found[1::2], strict=True))
-    try:
-        fields = {name: given[name].decode() for name in _FIELDS if name in given}
-        event = ServerSentEvent(fields[b"event"], fields[b"data"], id=entry_id)
-    except (KeyError, ValueError):  # UnicodeDecodeError is one, too.
-        return Entry(entry_id, None, None, size)
-    if event.event in RESERVED_EVENTS or size > MAX_BYTES:
-        return Entry(entry_id, None, None, size)
-    return Entry(entry_id, event, fields.get(b"topic"), size)

@@ -14,9 +14,10 @@ from typing import Final, final
 import trio
 
 from .._core.relay import Node
-from ._commands import PAGE_BYTES, Entry, Page, RedisStream
+from ._commands import PAGE_BYTES, RedisStream
 from ._history import ORIGIN, StreamHistory, order
 from ._outbox import MAX_BYTES, Outbox
+from ._replies import Entry, Page
 from ._session import Session
 
 #: Events that are read at once, at most.

@@ -8,7 +8,7 @@ coredis's exceptions and Redis's words; it knows neither connections nor command
 from __future__ import annotations
 
 import ssl
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
@@ -79,7 +79,7 @@ def translated(error: BaseException) -> SessionLostError | RefusedError:
     """Return what an error of coredis means for a session."""
     if isinstance(error, SessionLostError | RefusedError):
         return error
-    chain = [*_causes(error)]
+    chain = _causes(error)
     said = str(error).partition(", with args")[0].rstrip(". ")  # Which are a whole script.
     text = f"{type(error).__name__}: {said}"
     if len(chain) > 1:
@@ -106,8 +106,9 @@ def leaf(error: Any) -> BaseException:
     return cast("BaseException", error)
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__ and leaf(cause.__cause__)
+def _causes(error: BaseException) -> list[BaseException]:
+    """Return an error, what it was raised from, and so on."""
+    chain = [error]
+    while cause := chain[-1].__cause__:
+        chain.append(leaf(cause))
+    return chain

@@ -17,9 +17,10 @@ import trio
 
 from .._core.history import Block
 from .._core.relay import Replayed
-from ._commands import Entry, RedisStream
+from ._commands import RedisStream
 from ._history import ORIGIN, StreamHistory, order, parse_id
 from ._reader import StreamReader
+from ._replies import Entry
 from ._session import Session, Sessions
 
 #: Events that are read at once.
