@@ -1,8 +1,6 @@
 """Run the scenario `chaos` with seeds of choice, and tell of each seed what was found.
 
-    python -m benchmarks.chaos [--seeds 1-10] [--forgetful] [--cache FOLDER]
-
-With `--forgetful` the Redis server forgets all when it is killed.
+python -m benchmarks.chaos [--seeds 1-10] [--kind durable|forgetful|failover] [--cache FOLDER]
 """
 
 from __future__ import annotations
@@ -13,7 +11,7 @@ from pathlib import Path
 
 from .servers.processes import clean_up_on_sigterm
 from .servers.subjects import CACHE
-from .soak.chaos import SEEDS, Run, run_seed
+from .soak.chaos import KINDS, SEEDS, Run, run_seed
 
 
 def _seeds(text: str) -> range:
@@ -24,7 +22,7 @@ def _seeds(text: str) -> range:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=_seeds, default=SEEDS)
-    parser.add_argument("--forgetful", action="store_true")
+    parser.add_argument("--kind", choices=KINDS, default="durable")
     parser.add_argument("--cache", type=lambda path: Path(path).absolute(), default=CACHE)
     return parser.parse_args()
 
@@ -45,7 +43,7 @@ def main() -> None:
     options = _arguments()
     clean_up_on_sigterm()
     for seed in options.seeds:
-        run = run_seed(options.cache, seed, durable=not options.forgetful)
+        run = run_seed(options.cache, seed, options.kind)
         print(_line(run), flush=True)
 
 

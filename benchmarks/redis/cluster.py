@@ -1,7 +1,8 @@
 """Several nodes that share a stream, each in a process of its own, and what is in the stream.
 
 Each reaches the Redis server through a proxy of its own (`benchmarks.network.chaos_proxy`), which
-does no harm until it is told to. It knows neither clients nor what becomes of the nodes.
+does no harm until it is told to; or the primary that Sentinels name, without one. It knows neither
+clients nor what becomes of the nodes.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import trio
 from ..network.chaos_proxy import ChaosProxy
 from ..servers.processes import Server
 from ..servers.subjects import CORES, node
+from .failover import Failover
 from .server import RedisServer
 
 _STREAM: Final = "trio-sse"
@@ -43,7 +45,7 @@ class Node:
 
 @asynccontextmanager
 async def open_nodes(
-    redis: RedisServer,
+    redis: RedisServer | Failover,
     cache: Path,
     histories: Sequence[int],
     name: str,
@@ -54,9 +56,11 @@ async def open_nodes(
     async with trio.open_nursery() as nursery:
         try:
             for publisher, history in enumerate(histories):
-                proxy = ChaosProxy(redis.port, random.Random(f"{name} {publisher}"))  # noqa: S311
+                primary = redis.servers[0] if isinstance(redis, Failover) else redis
+                proxy = ChaosProxy(primary.port, random.Random(f"{name} {publisher}"))  # noqa: S311
                 await nursery.start(proxy.run)
-                subject = node(proxy.port, publisher, history, timeout)
+                way = redis.url if isinstance(redis, Failover) else proxy.port
+                subject = node(way, publisher, history, timeout)
                 server = Server(subject, cache, core=CORES[publisher % len(CORES)])
                 nodes.append(Node(server, proxy, {}))
                 await trio.to_thread.run_sync(server.__enter__)

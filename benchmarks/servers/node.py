@@ -1,8 +1,8 @@
 """One of several processes that share a stream: a broadcaster with a relay, under `serve`.
 
-    python -m benchmarks.servers.node PORT REDIS PUBLISHER HISTORY TIMEOUT MAXLEN
+    python -m benchmarks.servers.node REDIS PORT PUBLISHER HISTORY MAXLEN TIMEOUT
 
-REDIS is the port of the Redis server, TIMEOUT and MAXLEN are the relay's. SIGTERM shuts it down.
+REDIS is the URL of the Redis server, TIMEOUT and MAXLEN are the relay's. SIGTERM shuts it down.
 ``seal SIZE ...`` publishes an event of `benchmarks.clients.sealed` for each size, numbered as the
 PUBLISHER's: a tenth by `RedisRelay.publish`, which waits, the others by `broadcast`, again if the
 outbox is full. ``publish COUNT SIZE`` and ``pace PAUSE COUNT SIZE`` publish stamped ones, as fast
@@ -112,9 +112,9 @@ class _Control:
 
 
 async def _run(
-    port: int, redis: int, publisher: int, history: int, seconds: float, maxlen: int
+    url: str, port: int, publisher: int, history: int, maxlen: int, seconds: float
 ) -> None:
-    relay = RedisRelay(f"redis://127.0.0.1:{redis}", maxlen=maxlen, timeout=seconds)
+    relay = RedisRelay(url, maxlen=maxlen, timeout=seconds)
     broadcaster = Broadcaster(history_size=history, reconnection_time=_COME_BACK, relay=relay)
     broadcaster.register_event("message")
     async with trio.open_nursery() as nursery:
@@ -126,5 +126,5 @@ async def _run(
 
 
 if __name__ == "__main__":
-    port, redis, publisher, history = map(int, sys.argv[1:5])
-    trio.run(_run, port, redis, publisher, history, float(sys.argv[5]), int(sys.argv[6]))
+    url, *numbers, seconds = sys.argv[1:]
+    trio.run(_run, url, *map(int, numbers), float(seconds))

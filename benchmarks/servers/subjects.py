@@ -103,17 +103,18 @@ def remembering(way: str, history: int, *reconnection: float) -> Subject:
 
 
 def node(
-    redis: int,
+    redis: int | str,
     publisher: int = 0,
     history: int = 256,
     timeout: float = 5.0,
     maxlen: int = 50_000,  # More than any flood: a node that lags behind one has no gap.
 ) -> Subject:
-    """Return one of several processes that share a stream, in the Redis at that port."""
+    """Return one of several processes that share a stream, in the Redis at that port, or URL."""
+    url = redis if isinstance(redis, str) else f"redis://127.0.0.1:{redis}"
 
     def command(cache: Path, port: int) -> list[str]:
         module = "benchmarks.servers.node"
-        options = map(str, [port, redis, publisher, history, timeout, maxlen])
+        options = map(str, [url, port, publisher, history, maxlen, timeout])
         return [str(python(cache)), "-m", module, *options]
 
     return Subject(f"node-{publisher}", "trio-sse, a node", command)

@@ -5,7 +5,8 @@ Each node reaches Redis through a proxy that cuts, blocks, refuses, loses and ho
 in random bursts; clients leave at random bytes and come back to any node
 (`benchmarks.clients.traveller`). With a Redis that is durable, nobody may miss anything, and all
 see one order; with one that forgets all when it is killed, whoever has missed something is told
-before what follows it.
+before what follows it. So it is with Sentinels, where the replica of the killed primary goes on
+with what it has, and connections to a primary are cut, or it answers nobody for a while.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import trio
 
@@ -26,10 +27,15 @@ from ..clients.sequence import judge, misnumbered, number_of, silent_holes
 from ..clients.traveller import Traveller, count_late
 from ..network.proxy import draw_cut
 from ..redis.cluster import Node, count_leaks, open_nodes, read_stream, wait_until_published
+from ..redis.failover import Failover, failover
 from ..redis.server import PERSISTENT, RedisServer, redis_server
 from ..report.finding import Finding
 
 SEEDS: Final = range(1, 11)
+
+#: What Redis is: a server that forgets nothing, or all, when it is killed; or one that fails over.
+Kind = Literal["durable", "forgetful", "failover"]
+KINDS: Final[Sequence[Kind]] = ("durable", "forgetful", "failover")
 
 _CLIENTS: Final = 60
 
@@ -48,6 +54,9 @@ _KILLS, _SECONDS, _AWAY = 4, 12.0, (0.05, 1.0)
 #: Bytes that a client reads on average until it leaves.
 _MEAN: Final = 160_000
 
+#: Seconds that Sentinels may take to agree on another primary.
+_ELECTION: Final = 10.0
+
 #: Seconds after the last fault in which all must have all.
 _PATIENCE: Final = 20.0
 
@@ -60,7 +69,7 @@ class Run:
     """One seed's run, and what was found."""
 
     seed: int
-    durable: bool
+    kind: Kind
     nodes: list[Node] = field(default_factory=list[Node])
     travellers: list[Traveller] = field(default_factory=list[Traveller])
     events: int = 0
@@ -84,31 +93,36 @@ class Run:
 def check(cache: Path, seeds: Sequence[int] = SEEDS) -> list[Finding]:
     """Return what was lost, of all seeds together."""
     return [
-        *_findings([run_seed(cache, seed, durable=True) for seed in seeds], "durable Redis"),
-        *_findings([run_seed(cache, seed, durable=False) for seed in seeds], "forgetful Redis"),
+        finding
+        for kind in KINDS
+        for finding in _findings([run_seed(cache, seed, kind) for seed in seeds], kind)
     ]
 
 
-def _findings(runs: Sequence[Run], title: str) -> list[Finding]:
+def _findings(runs: Sequence[Run], kind: Kind) -> list[Finding]:
     faults = sum((run.faults for run in runs), Counter[str]())
     wrong = sum((run.wrong for run in runs), Counter[str]())
     events = sum(run.events for run in runs)
-    what = f"{len(runs)} seeds of chaos, {title}: {events:,} events, {faults.total():,} faults"
+    what = f"{len(runs)} seeds of chaos, {kind}: {events:,} events, {faults.total():,} faults"
+    longest = _LONGEST_STALL + (_ELECTION if kind == "failover" else 0)
     return [
         *(Finding(f"{what}: {name}", wrong[name], 0) for name in runs[0].wrong),
-        Finding(f"{title}: longest stall", max(run.stall for run in runs), _LONGEST_STALL, "s"),
+        Finding(f"{kind}: longest stall", max(run.stall for run in runs), longest, "s"),
     ]
 
 
-def run_seed(cache: Path, seed: int, *, durable: bool) -> Run:
+def run_seed(cache: Path, seed: int, kind: Kind) -> Run:
     """Run one seed."""
-    run = Run(seed, durable)
-    with redis_server(*(PERSISTENT if durable else ())) as redis:
+    run = Run(seed, kind)
+    options = PERSISTENT if kind == "durable" else ()
+    with failover() if kind == "failover" else redis_server(*options) as redis:
         trio.run(_run, run, redis, cache)
     return run
 
 
-async def _run(run: Run, redis: RedisServer, cache: Path) -> None:
+async def _run(run: Run, redis: RedisServer | Failover, cache: Path) -> None:
+    if isinstance(redis, Failover):
+        await redis.settle()
     async with open_nodes(redis, cache, _HISTORIES, str(run.seed), _TIMEOUT) as run.nodes:
         async with trio.open_nursery() as clients:
             for number in range(_CLIENTS):
@@ -133,13 +147,17 @@ async def _travel(run: Run, traveller: Traveller) -> None:
         await trio.sleep(traveller.away)
 
 
-async def _suffer(run: Run, redis: RedisServer) -> None:
+async def _suffer(run: Run, redis: RedisServer | Failover) -> None:
     """Publish while all goes wrong that may."""
     run.publishing = True
+    chance = random.Random(f"{run.seed} redis")  # noqa: S311 (repeatable)
     async with trio.open_nursery() as nursery:
-        for node in run.nodes:
-            nursery.start_soon(node.proxy.do_harm)
-        nursery.start_soon(_kill, run, redis, random.Random(f"{run.seed} redis"))  # noqa: S311
+        if isinstance(redis, Failover):
+            nursery.start_soon(_fail_over, run, redis, chance)
+        else:
+            for node in run.nodes:
+                nursery.start_soon(node.proxy.do_harm)
+            nursery.start_soon(_kill, run, redis, chance)
         await _publish(run, random.Random(f"{run.seed} events"))  # noqa: S311
         nursery.cancel_scope.cancel("all is published")
     for node in run.nodes:
@@ -157,6 +175,19 @@ async def _kill(run: Run, redis: RedisServer, chance: random.Random) -> None:
             run.faults["kill"] += 1
             await trio.sleep(chance.uniform(*_AWAY))
             await trio.to_thread.run_sync(redis.start)
+            run.redis_up_since = time.monotonic()
+
+
+async def _fail_over(run: Run, redis: Failover, chance: random.Random) -> None:
+    """Let one primary after another be cut off, pause, and be killed."""
+    while True:
+        for _ in range(chance.randint(1, 4)):
+            await trio.sleep(chance.uniform(0, 1))
+            run.faults[redis.harm(chance)] += 1
+        with trio.CancelScope(shield=True):
+            run.redis_up_since = None
+            await redis.fail(chance)
+            run.faults["failover"] += 1
             run.redis_up_since = time.monotonic()
 
 
@@ -184,13 +215,13 @@ async def _finish(run: Run) -> dict[int, int]:
     }
 
 
-async def _judge(run: Run, redis: RedisServer) -> None:
+async def _judge(run: Run, redis: RedisServer | Failover) -> None:
     """Compare what the clients got with what is in the stream, as far as anybody knows that."""
     stories = [traveller.story for traveller in run.travellers]
     wrong = run.wrong
     wrong["corrupt streams"] = sum(len(traveller.faults) for traveller in run.travellers)
     wrong["descriptors leaked"] = await count_leaks(run.nodes, _PATIENCE)
-    if not run.durable:
+    if run.kind != "durable" or isinstance(redis, Failover):
         wrong["silent holes"] = sum(map(silent_holes, stories))
         return
     stream = {key: unseal(text) for key, text in (await read_stream(redis)).items()}
