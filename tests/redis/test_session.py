@@ -88,7 +88,9 @@ async def test_a_reply_that_cannot_be_read_costs_a_session_and_not_the_node(
             ]
             for number, change in enumerate([cut_short, *changes]):
                 line.garbles = (command, change)
-                await node.publish(str(number), f"behind {number}")
+                await node.publish(str(number))
+                await until(lambda: line.garbles is None)
+                await node.publish(f"behind {number}")  # Which is no other by then.
                 while (await take(client, 1))[-1].data != f"behind {number}":
                     pass
         assert not node.ended.is_set()
