@@ -34,13 +34,15 @@ class SocketWriter:
         write_timeout: Seconds within which the kernel must take a byte.
     """
 
-    __slots__ = ("_deadline", "_lock", "_socket", "_unsent", "_write_timeout")
+    __slots__ = ("_deadline", "_is_gone", "_lock", "_socket", "_unsent", "_write_timeout")
 
     def __init__(self, sock: trio.socket.SocketType, lock: trio.Lock, write_timeout: float) -> None:
         self._socket = sock
         self._lock = lock
         self._write_timeout = write_timeout
         self._unsent: bytearray | None = None
+        #: Whether nothing will be sent any more: what is unsent would be kept for nobody.
+        self._is_gone = False
         #: When the kernel must have taken a byte of what is unsent, whoever waits for that.
         self._deadline = math.inf
 
@@ -57,6 +59,8 @@ class SocketWriter:
             trio.WouldBlock: If something is left to flush.
             trio.BrokenResourceError: If the connection is gone.
         """
+        if self._is_gone:
+            raise trio.BrokenResourceError("the connection is gone")
         if self._unsent is None:
             written = self._write_some(data)
             if written == len(data):
@@ -92,12 +96,15 @@ class SocketWriter:
             await self._wait_writable()
             with suppress(trio.WouldBlock):
                 self.flush_nowait()
+        if self._is_gone:
+            raise trio.BrokenResourceError("the connection is gone")
 
     def abort(self) -> None:
         """Close with a reset: whoever waits on the socket wakes."""
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         self._socket.close()
+        self._drop()
 
     async def _wait_writable(self) -> None:
         async with self._lock:
@@ -123,4 +130,9 @@ class SocketWriter:
         except BlockingIOError:
             return 0
         except OSError as error:
+            self._drop()
             raise trio.BrokenResourceError from error
+
+    def _drop(self) -> None:
+        self._is_gone = True
+        self._unsent = None

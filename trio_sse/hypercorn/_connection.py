@@ -19,24 +19,19 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol.h2 import StreamBuffer
+from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
+from hypercorn.utils import parse_socket_addr
 
 from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass, ChunkedCoding
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
-from ._http2 import BoundedSend, is_upgrade
-from ._internals import (
-    http2_of,
-    is_answering_by_itself,
-    release_streams,
-    spawn,
-    stream_buffer_of,
-)
+from ._internals import forget_messages, spawn
+from ._protocols import Protocols
 
 Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
@@ -89,8 +84,33 @@ class Connection(TCPServer):
         # for the response before it, or for its application.
         self._reading = trio.CancelScope()
         self._heard_all = False
-        self._upgraded = False
         self._bypass: Bypass | None = None
+
+    async def run(self) -> None:
+        """Serve until the connection is over (as hypercorn does, but for the protocols)."""
+        try:
+            alpn_protocol = await self._shake_hands()
+            client = parse_socket_addr(self._socket.family, self._socket.getpeername())
+            server = parse_socket_addr(self._socket.family, self._socket.getsockname())
+            async with TaskGroup() as self._task_group:
+                self.protocol = protocol = Protocols(  # type: ignore[assignment]
+                    self.app,
+                    self.config,
+                    self.context,
+                    self._task_group,
+                    ConnectionState(self.state),
+                    (self._tls is not None, client, server),
+                    self.protocol_send,
+                    self.serving.write_timeout,
+                    self.abort,
+                )
+                await protocol.initiate(alpn_protocol)
+                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await self._read_data()
+        except (OSError, trio.BrokenResourceError, trio.TooSlowError):
+            pass  # Of the handshake, or of a socket that has no address any more.
+        finally:
+            await self._close()
 
     async def protocol_send(self, event: Event) -> None:
         """Write hypercorn's bytes; leave its other events to hypercorn."""
@@ -98,9 +118,6 @@ class Connection(TCPServer):
             if not (self._heard_all and isinstance(event, Updated) and event.idle):
                 await super().protocol_send(event)
             return
-        self._upgraded = self._upgraded or is_upgrade(event.data)
-        if self._upgraded and is_answering_by_itself(http2_of(self)):
-            self._stop_reading_soon()  # The end of that answer is never sent.
         try:
             if self._tls is not None:
                 await self._write_records(self._tls, memoryview(event.data))
@@ -111,13 +128,21 @@ class Connection(TCPServer):
                     self._socket_writer.put(event.data)
                 await self._socket_writer.flush()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            # Whoever reads will tell the applications: one may be here, and its messages not read.
             self._stop_reading_soon()
-            await self.protocol.handle(Closed())
 
     def abort(self) -> None:
         """Close with a reset: whoever waits on the socket wakes."""
         self._socket_writer.abort()
         self._stop_reading_soon()
+
+    async def _shake_hands(self) -> str | None:
+        if self._tls is None:
+            return None
+        with trio.fail_after(self.config.ssl_handshake_timeout):
+            await self._tls.do_handshake()
+        alpn_protocol: str | None = self._tls.selected_alpn_protocol()
+        return alpn_protocol
 
     async def _read_on(self) -> None:
         # No scope where there is no deadline: it would be there for as long as the stream.
@@ -156,7 +181,6 @@ class Connection(TCPServer):
                 await self._read_on()
         finally:
             self._heard_all = True
-            release_streams(http2_of(self))
         await self.protocol.handle(Closed())
         # Hypercorn would wait for a next request, though the client has left.
         await self.idle_task.stop()
@@ -188,8 +212,8 @@ class Connection(TCPServer):
         if scope["type"] == "http":
             scope["extensions"][active_streams.EXTENSION] = self.serving.streams
             self._bypass = own = self._offer_bypass(scope)
-            shielded = _ShieldedEnd(send, self._socket_writer)
-            send = self._bound(shielded, send) if scope["http_version"] == "2" else shielded
+            scope["extensions"].pop("http.response.push", None)  # No browser takes one.
+            send = _ShieldedEnd(send, self._socket_writer)
         try:
             await self._call_app(scope, receive, send)
         finally:
@@ -197,6 +221,7 @@ class Connection(TCPServer):
                 own.revoke()
                 if self._bypass is own:  # An application may go on beside the next request.
                     self._bypass = None
+            forget_messages(receive)
             if not self._socket_writer.is_empty:
                 spawn(self, self._flush_rest)
 
@@ -207,13 +232,6 @@ class Connection(TCPServer):
             self._socket_writer, self.serving.coding, self.serving.writer, self.abort
         )
         return own
-
-    def _bound(self, send: _ShieldedEnd, original: Any) -> BoundedSend:
-        protocol = http2_of(self)
-        # A stream that the client has reset already has no buffer any more.
-        buffer = protocol and stream_buffer_of(protocol, original)
-        buffer = buffer or StreamBuffer(self.context.event_class)
-        return BoundedSend(send, buffer, self.serving.write_timeout, self.abort)
 
     async def _flush_rest(self) -> None:
         try:

@@ -1,75 +1,328 @@
-"""The back-pressure that hypercorn 0.18 lacks on HTTP/2, and the ends that it forgets.
+"""HTTP/2 in which every stream has a defined end, on the h2 library.
 
-There a stream's buffer lets the application write on at each attempt to send, even if the client's
-window is shut: `send` never waits, and memory grows for as long as events come. Here `send` waits
-by itself, until little enough is buffered; a client that takes nothing for the write timeout is the
-end of its connection, its other streams with it. It knows hypercorn's stream buffers, and no
-events.
+It stands in the place of hypercorn 0.18's `H2Protocol`, whose streams go silent: at the last
+request of a connection, when a response comes before its request has, when a client does not read
+another one, when an application ends too early. Hypercorn's `HTTPStream` and `WSStream` do the
+rest. What is to be sent waits in `Outgoing`; what one stream's application does not read keeps no
+other stream from being read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections import deque
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
+import h2.config
+import h2.connection
+import h2.events
+import h2.exceptions
+import h2.settings
 import trio
-from hypercorn.protocol.h2 import StreamBuffer
+from h2.errors import ErrorCodes
+from h2.settings import SettingCodes
+from hypercorn.config import Config
+from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.protocol import events
+from hypercorn.protocol.http_stream import HTTPStream
+from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.utils import filter_pseudo_headers
+from hyperframe.frame import GoAwayFrame
 
-from ._internals import popped_event_of
+from ._outgoing import Outgoing
 
-Message = MutableMapping[str, Any]
+#: Bytes of requests that a client may have sent and no application has read, beyond 64 KiB.
+_INBOUND: Final = 1024 * 1024
 
-#: Bytes that one stream may have waiting in the server.
-_MAX_BUFFERED: Final = 256 * 1024
-
-
-def is_upgrade(data: bytes) -> bool:
-    """Whether these bytes are hypercorn's consent to go on with HTTP/2."""
-    return data.startswith(b"HTTP/1.1 101 ") and data.endswith(b"\r\nupgrade: h2c\r\n\r\n")
+#: Bytes that are handed to the socket at once, about.
+_FLUSH: Final = 64 * 1024
 
 
 @final
-class BoundedSend:
-    """ASGI's `send` of one HTTP/2 stream, which waits while too much is buffered."""
+class HTTP2:
+    """The streams of one connection.
+
+    Args:
+        parts: What hypercorn makes a stream of, before its `send` and its number.
+        config: Hypercorn's configuration.
+        context: Hypercorn's context of the worker.
+        task_group: Hypercorn's task group of the connection.
+        state: The state that the lifespan has made.
+        send: Takes bytes for the socket, and what else happens to the connection.
+        write_timeout: Seconds within which a client must take something of each stream.
+        abort: Ends the connection with a reset.
+    """
 
     def __init__(
         self,
-        send: Callable[[Message], Awaitable[None]],
-        buffer: StreamBuffer,
+        parts: tuple[Any, ...],
+        config: Config,
+        context: Any,
+        task_group: Any,
+        state: Any,
+        send: Callable[[Event], Awaitable[None]],
         write_timeout: float,
         abort: Callable[[], None],
     ) -> None:
-        self._send = send
-        self._buffer = buffer
-        self._write_timeout = write_timeout
         self._abort = abort
+        self._parts, self._context, self._task_group = parts, context, task_group
+        self._config, self._state, self._send = config, state, send
+        self._h2 = _connection(config)
+        self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout)
+        self._streams: dict[int, HTTPStream | WSStream] = {}
+        #: What streams have been sent that their applications have not read.
+        self._inboxes: dict[int, deque[tuple[events.Event, int]]] = {}
+        #: Those whose request has come to its end.
+        self._heard: set[int] = set()
+        self._requests = 0
+        self._going_away = self._closed = False
 
-    async def __call__(self, message: Message) -> None:
-        """Send, then wait; before the last chunk, which has no deadline, until all is gone."""
-        if message["type"] != "http.response.body":
-            await self._send(message)
-            return
-        more_body = message.get("more_body", False)
-        if message.get("body"):
-            await self._send({**message, "more_body": True})
-        await self._wait_until_buffered(_MAX_BUFFERED if more_body else 0)
-        if not more_body:
-            await self._send({**message, "body": b""})
+    @property
+    def idle(self) -> bool:
+        """Whether the connection may be closed for want of use."""
+        return all(stream.idle for stream in self._streams.values())
 
-    async def _wait_until_buffered(self, most: int) -> None:
-        await trio.lowlevel.checkpoint()
-        deadline = trio.current_time() + self._write_timeout
-        while (size := len(self._buffer.buffer)) > most:
-            with trio.move_on_at(deadline) as patience:
-                await self._wait_for_pop()
-            if len(self._buffer.buffer) < size:
-                deadline = trio.current_time() + self._write_timeout
-            elif patience.cancelled_caught:
-                self._abort()
+    async def initiate(
+        self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
+    ) -> None:
+        """Begin; with the request that has asked for HTTP/2, if one has."""
+        if settings is not None:
+            self._h2.initiate_upgrade_connection(settings)
+        else:
+            self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_INBOUND)
+        await self._flush()
+        self._task_group.spawn(self._send_frames)
+        if headers is not None:
+            request = h2.events.RequestReceived(stream_id=1, headers=headers)
+            await self._open_stream(request)
+            await self._hear_end(1)
+
+    async def handle(self, event: Event) -> None:
+        """Take what came from the client, or word that nothing more will."""
+        if isinstance(event, RawData):
+            try:
+                received = self._h2.receive_data(event.data)
+            except h2.exceptions.ProtocolError:
+                await self._flush()
+                await self._send(Closed())
                 return
+            for each in received:
+                await self._handle(each)
+            await self._flush()
+        elif isinstance(event, Closed):
+            self._closed = True
+            self._out.clear()
+            for stream_id in [*self._streams]:
+                self._tell_gone(stream_id)
 
-    async def _wait_for_pop(self) -> None:
-        # Set whenever hypercorn takes less than a full frame, as when the window shuts.
-        popped = popped_event_of(self._buffer)
-        await popped.clear()
-        await popped.wait()
+    async def stream_send(self, event: events.Event) -> None:
+        """Take what a stream has to say."""
+        try:
+            await self._send_event(event)
+        except (KeyError, h2.exceptions.ProtocolError):
+            return  # The stream, or the connection, is over.
+        except trio.TooSlowError:
+            if len(self._streams) == 1:  # Nobody else is harmed, and the client may be gone.
+                self._abort()
+            await self._reset(event.stream_id, ErrorCodes.CANCEL)
+
+    async def _send_event(self, event: events.Event) -> None:
+        stream_id = event.stream_id
+        match event:
+            case events.InformationalResponse() | events.Response():
+                own = self._config.response_headers("h2")
+                status = (b":status", b"%d" % event.status_code)
+                self._h2.send_headers(stream_id, [status, *event.headers, *own])
+                await self._flush()
+            case events.Body() | events.Data():
+                await self._out.put(stream_id, event.data)
+            case events.EndBody() | events.EndData():
+                self._out.finish(stream_id)
+                await self._out.wait_sent(stream_id)
+            case events.Trailers():
+                await self._out.wait_sent(stream_id)
+                self._h2.send_headers(stream_id, event.headers, end_stream=True)
+                self._out.discard(stream_id)
+                await self._flush()
+            case events.StreamClosed():
+                await self._close_stream(stream_id)
+            case _:  # A push, which no browser takes.
+                pass
+
+    async def _close_stream(self, stream_id: int) -> None:
+        """End a stream whose application has ended."""
+        if stream_id in self._out:  # Before its response did.
+            await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+        elif stream_id not in self._heard:  # Before its request did (RFC 9113, 8.1).
+            await self._reset(stream_id, ErrorCodes.NO_ERROR)
+        self._tell_gone(stream_id)
+        if self._context.terminated.is_set():
+            await self._go_away()
+        if self._going_away and not self._streams:
+            await self._send(Closed())
+        else:
+            await self._send(Updated(idle=self.idle))
+
+    async def _handle(self, event: h2.events.Event) -> None:
+        match event:
+            case h2.events.RequestReceived():
+                await self._take_request(event)
+            case h2.events.DataReceived(stream_id=stream_id, data=data):
+                body = events.Body(stream_id=stream_id, data=data)
+                self._hear(stream_id, body, event.flow_controlled_length)
+            case h2.events.StreamEnded(stream_id=stream_id):
+                await self._hear_end(stream_id)
+            case h2.events.StreamReset(stream_id=stream_id):
+                self._out.discard(stream_id)
+                self._tell_gone(stream_id)
+            case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
+                self._out.wake()
+            case h2.events.ConnectionTerminated():
+                await self._send(Closed())
+            case _:
+                pass
+
+    # Requests in.
+
+    async def _take_request(self, event: h2.events.RequestReceived) -> None:
+        if self._context.terminated.is_set():
+            await self._go_away()
+        if self._going_away:  # The client may send it again, by another connection.
+            await self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
+            return
+        await self._open_stream(event)
+        await self._send(Updated(idle=False))
+        if self._requests > self._config.keep_alive_max_requests:
+            await self._go_away()
+
+    async def _open_stream(self, event: h2.events.RequestReceived) -> None:
+        stream_id, headers = event.stream_id, dict(event.headers)
+        path = headers.get(b":path")
+        if path is None:  # CONNECT needs none, but to be a proxy is not our business.
+            await self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        method = headers[b":method"].decode("ascii").upper()
+        make: Any = WSStream if method == "CONNECT" else HTTPStream
+        stream: HTTPStream | WSStream = make(*self._parts, self.stream_send, stream_id)
+        self._streams[stream_id] = stream
+        self._out.open(stream_id)
+        self._requests += 1
+        await stream.handle(
+            events.Request(
+                stream_id=stream_id,
+                headers=filter_pseudo_headers(event.headers),
+                http_version="2",
+                method=method,
+                raw_path=path,
+                state=self._state,
+            )
+        )
+        await self._context.mark_request()
+
+    def _hear(self, stream_id: int, event: events.Event, size: int) -> None:
+        """Let a stream's application have what came, without waiting for it."""
+        stream = self._streams.get(stream_id)
+        if stream is None:
+            self._h2.acknowledge_received_data(size, stream_id)
+        elif stream_id in self._inboxes:
+            self._inboxes[stream_id].append((event, size))
+        else:
+            self._inboxes[stream_id] = deque([(event, size)])
+            self._task_group.spawn(self._feed, stream_id, stream)
+
+    async def _hear_end(self, stream_id: int) -> None:
+        self._heard.add(stream_id)
+        end = events.EndBody(stream_id=stream_id)
+        if stream_id in self._inboxes:
+            self._inboxes[stream_id].append((end, 0))
+        elif stream_id in self._streams:  # There is room for one.
+            await self._streams[stream_id].handle(end)
+
+    async def _feed(self, stream_id: int, stream: HTTPStream | WSStream) -> None:
+        inbox = self._inboxes[stream_id]
+        while inbox:
+            event, size = inbox[0]
+            await stream.handle(event)
+            inbox.popleft()
+            if size and not self._closed:
+                self._h2.acknowledge_received_data(size, stream_id)
+                await self._flush()
+        self._inboxes.pop(stream_id, None)
+
+    # Ends.
+
+    async def _reset(self, stream_id: int, code: ErrorCodes) -> None:
+        self._out.discard(stream_id)
+        try:
+            self._h2.reset_stream(stream_id, code)
+        except h2.exceptions.ProtocolError:
+            return  # It is over.
+        await self._flush()
+        self._tell_gone(stream_id)
+
+    def _tell_gone(self, stream_id: int) -> None:
+        """Forget a stream, and tell its application, which may take its time to listen."""
+        self._heard.discard(stream_id)
+        stream = self._streams.pop(stream_id, None)
+        if stream is not None:
+            gone = events.StreamClosed(stream_id=stream_id)
+            self._task_group.spawn(stream.handle, gone)
+
+    async def _go_away(self) -> None:
+        """Let the client send its next requests elsewhere; the streams that are open go on."""
+        if not self._going_away:
+            self._going_away = True
+            last = max(self._streams, default=self._h2.highest_inbound_stream_id)
+            # Not by h2, for which the connection would be over.
+            await self._send(RawData(data=GoAwayFrame(last_stream_id=last).serialize()))
+
+    # Frames out.
+
+    async def _send_frames(self) -> None:
+        """Send what waits, a frame of each stream in turn."""
+        while not self._closed:
+            if self._take_frames():
+                await self._flush()
+            else:
+                await self._out.wait_put()
+
+    def _take_frames(self) -> bool:
+        taken = 0
+        for stream_id in self._out.waiting():
+            if taken > _FLUSH:
+                break
+            try:
+                taken += self._take_frame(stream_id)
+            except (KeyError, h2.exceptions.ProtocolError):
+                self._out.discard(stream_id)
+        return bool(taken)
+
+    def _take_frame(self, stream_id: int) -> int:
+        window = self._h2.local_flow_control_window(stream_id)
+        most = max(0, min(window, self._h2.max_outbound_frame_size))
+        if not most and self._out.size(stream_id):
+            return 0
+        data, is_end = self._out.take(stream_id, most)
+        self._h2.send_data(stream_id, data, end_stream=is_end)
+        return len(data) + 9  # The head of the frame.
+
+    async def _flush(self) -> None:
+        if data := self._h2.data_to_send():
+            await self._send(RawData(data=data))
+
+
+def _connection(config: Config) -> h2.connection.H2Connection:
+    connection = h2.connection.H2Connection(
+        config=h2.config.H2Configuration(client_side=False, header_encoding=None)
+    )
+    connection.DEFAULT_MAX_INBOUND_FRAME_SIZE = config.h2_max_inbound_frame_size
+    connection.local_settings = h2.settings.Settings(
+        client=False,
+        initial_values={
+            SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
+            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+        },
+    )
+    return connection
