@@ -7,7 +7,7 @@ alone: whoever has missed something must have been told before what followed it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
@@ -66,18 +66,25 @@ def misnumbered(stream: Sequence[int]) -> int:
     return _holes(stream, frozenset())
 
 
-def silent_holes(story: Story) -> int:
-    """Return how often something was missed, or came again, and no reset had told it before."""
-    return _holes(story.numbers, frozenset(story.resets))
+def silent_holes(story: Story, gone: Container[int] = ()) -> int:
+    """Return how often something was missed, or came again, and no reset had told it before.
+
+    What is gone from the stream was lost by whoever keeps that, and others may have it or not.
+    """
+    return _holes(story.numbers, frozenset(story.resets), gone)
 
 
-def _holes(numbers: Sequence[int], resets: frozenset[int]) -> int:
+def _holes(numbers: Sequence[int], resets: frozenset[int], gone: Container[int] = ()) -> int:
     awaited: dict[int, int | None] = dict.fromkeys(range(_PUBLISHERS), 0)
     holes = 0
     for place, number in enumerate(numbers):
         if place in resets:
             awaited = dict.fromkeys(range(_PUBLISHERS))
+        if number in gone:
+            continue
         count, publisher = divmod(number, _PUBLISHERS)
         holes += awaited[publisher] not in (None, count)
-        awaited[publisher] = count + 1
+        while number_of(publisher, count := count + 1) in gone:
+            pass
+        awaited[publisher] = count
     return holes

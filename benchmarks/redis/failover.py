@@ -20,8 +20,8 @@ from tests.support.redis_server import RedisServer, redis_server, sentinel
 _PATIENCE: Final = 60.0
 _NAP: Final = 0.05
 
-#: Milliseconds for which a server that is paused answers nobody.
-_PAUSES: Final = (50, 800)
+#: Milliseconds for which a server that is paused answers nobody: too few for an election.
+_PAUSES: Final = (50, 200)
 
 
 @dataclass
@@ -40,9 +40,9 @@ class Failover:
     async def fail(self, chance: random.Random) -> None:
         """Kill the primary, and start it again once the other has taken its place."""
         await self.settle()
-        old = self._primary()
+        old = self.primary()
         old.kill()
-        await _wait_for(lambda: self._primary() is not old)
+        await _wait_for(lambda: self.primary() is not old)
         await trio.sleep(chance.uniform(0, 1))
         await trio.to_thread.run_sync(old.start)
 
@@ -50,9 +50,9 @@ class Failover:
         """Cut all connections to the primary, or let it answer nobody for a while; tell which."""
         with suppress(OSError):  # Unless it has just been killed.
             if chance.random() < 0.5:
-                self._primary().ask("CLIENT", "KILL", "TYPE", "normal")
+                self.primary().ask("CLIENT", "KILL", "TYPE", "normal")
                 return "cut"
-            self._primary().ask("CLIENT", "PAUSE", chance.randint(*_PAUSES))
+            self.primary().ask("CLIENT", "PAUSE", chance.randint(*_PAUSES))
         return "pause"
 
     async def settle(self) -> None:
@@ -61,13 +61,14 @@ class Failover:
 
     def _is_in_touch(self) -> bool:
         try:
-            replication = self._primary().ask("INFO", "replication")
+            replication = self.primary().ask("INFO", "replication")
             peers = [len(one.ask("SENTINEL", "SENTINELS", "service")) for one in self.sentinels]
         except OSError:
             return False
         return b"state=online" in replication and peers == [len(self.sentinels) - 1] * len(peers)
 
-    def _primary(self) -> RedisServer:
+    def primary(self) -> RedisServer:
+        """Return who is the primary now."""
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "service")
         return next(server for server in self.servers if server.port == int(port))
 

@@ -6,7 +6,8 @@ in random bursts; clients leave at random bytes and come back to any node
 (`benchmarks.clients.traveller`). With a Redis that is durable, nobody may miss anything, and all
 see one order; with one that forgets all when it is killed, whoever has missed something is told
 before what follows it. So it is with Sentinels, where the replica of the killed primary goes on
-with what it has, and connections to a primary are cut, or it answers nobody for a while.
+with what it has, and connections to a primary are cut, or it answers nobody for a while. What
+that replica had not is lost, and told by the nodes that had it; others have nothing to tell.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Run:
     nodes: list[Node] = field(default_factory=list[Node])
     travellers: list[Traveller] = field(default_factory=list[Traveller])
     events: int = 0
+    #: The numbers of those that were acknowledged.
+    numbers: set[int] = field(default_factory=set[int])
     faults: Counter[str] = field(default_factory=Counter[str])
     wrong: Counter[str] = field(default_factory=Counter[str])
     publishing: bool = False
@@ -209,6 +212,8 @@ async def _finish(run: Run) -> dict[int, int]:
         run.events += 1
     await wait_until_published(run.nodes)
     reports = [await node.ask("report") for node in run.nodes]
+    for publisher, report in enumerate(reports):
+        run.numbers |= {number_of(publisher, count) for count in range(report["published"])}
     return {
         publisher: number_of(publisher, report["published"] - 1)
         for publisher, report in enumerate(reports)
@@ -221,7 +226,13 @@ async def _judge(run: Run, redis: RedisServer | Failover) -> None:
     wrong = run.wrong
     wrong["corrupt streams"] = sum(len(traveller.faults) for traveller in run.travellers)
     wrong["descriptors leaked"] = await count_leaks(run.nodes, _PATIENCE)
-    if run.kind != "durable" or isinstance(redis, Failover):
+    if isinstance(redis, Failover):
+        left = {unseal(text) for text in (await read_stream(redis.primary())).values()}
+        gone = run.numbers - left
+        run.faults["lost by Redis"] = len(gone)
+        wrong["silent holes"] = sum(silent_holes(story, gone) for story in stories)
+        return
+    if run.kind == "forgetful":
         wrong["silent holes"] = sum(map(silent_holes, stories))
         return
     stream = {key: unseal(text) for key, text in (await read_stream(redis)).items()}

@@ -23,7 +23,7 @@ from ..support.apps import AppOf
 from ..support.asgi import CHUNK, App, Flood, Message, Receive, Send
 from ..support.clients import Client, Http1Client, Response
 from ..support.hardened import Served, hardened, was_reset
-from ..support.hostile import CRASHES
+from ..support.hostile import CRASHES, STREAM_CRASHES
 from ..support.remains import remains
 from ..support.server import port_of
 from ..support.waiting import PATIENCE, until
@@ -73,7 +73,7 @@ async def test_a_request_that_crashes_its_connection_ends_no_other_and_is_one_li
         await expect("after the crash", streams)
 
 
-@pytest.mark.parametrize("crash", CRASHES)
+@pytest.mark.parametrize("crash", CRASHES | STREAM_CRASHES)
 async def test_stock_hypercorn_still_ends_with_the_connection_that_crashes(
     broadcaster: Broadcaster, crash: str
 ) -> None:
@@ -87,7 +87,7 @@ async def test_stock_hypercorn_still_ends_with_the_connection_that_crashes(
         async with trio.open_nursery() as nursery:
             (url,) = await nursery.start(partial(stock, app, config))
             async with await trio.open_tcp_stream("127.0.0.1", port_of(url)) as attacker:
-                await CRASHES[crash](attacker)
+                await (CRASHES | STREAM_CRASHES)[crash](attacker)
                 await trio.sleep_forever()
 
     crashed = False

@@ -26,6 +26,9 @@ Headers = Mapping[str, str]
 
 NO_HEADERS: Final[Headers] = {}
 
+#: Bytes that an HTTP/2 connection may have on their way beyond those of one stream, as a browser's.
+_WINDOW: Final = 12 * 1024 * 1024
+
 
 @final
 class Response(trio.abc.ReceiveChannel[ReceivedEvent]):
@@ -37,8 +40,12 @@ class Response(trio.abc.ReceiveChannel[ReceivedEvent]):
         self.body = bytearray()
         self.complete = False  # Whether it came to its clean end.
         self.cut = False
+        #: The code with which an HTTP/2 stream was reset.
+        self.reset: int | None = None
+        #: Whether its bytes are left unread, as of a video that is paused.
+        self.paused = False
+        self.stream_id = stream_id
         self._client = client
-        self._stream_id = stream_id
         self._events: deque[ReceivedEvent] = deque()
         self._decoder = EventStreamDecoder()
         self._dropping = EventStreamDecoder(keeps_bare_ids=False)
@@ -70,7 +77,7 @@ class Response(trio.abc.ReceiveChannel[ReceivedEvent]):
 
     async def aclose(self) -> None:
         """Leave as a browser does: with FIN, or with RST_STREAM."""
-        await self._client.leave(self._stream_id)
+        await self._client.leave(self.stream_id)
 
     def take_head(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
         self.status = status
@@ -136,21 +143,37 @@ class Http2Client:
         self.stream = stream
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._h2.initiate_connection()
+        self._h2.increment_flow_control_window(_WINDOW)
         self._read: trio.Event | None = None
         self._writing = trio.Lock()
         self._responses: dict[int, Response] = {}
+        self._received = b""
+        #: Whether the server wants the next requests elsewhere.
+        self.sent_away = False
 
     async def request(self, method: str = "GET", path: str = "/events") -> Response:
+        return await (await self.ask(method, path)).read_head()
+
+    async def ask(self, method: str, path: str, *, has_body: bool = False) -> Response:
+        """Send the head of a request."""
         stream_id = self._h2.get_next_available_stream_id()
         head = {":method": method, ":scheme": "http", ":authority": "testserver", ":path": path}
-        self._h2.send_headers(stream_id, list(head.items()), end_stream=True)
+        self._h2.send_headers(stream_id, list(head.items()), end_stream=not has_body)
         response = self._responses[stream_id] = Response(self, stream_id)
         await self._flush()
-        return await response.read_head()
+        return response
+
+    async def upload(self, response: Response, data: bytes, *, ends: bool = False) -> None:
+        """Send some of a request's body, as far as the window goes."""
+        for start in range(0, len(data), 16_384):
+            self._h2.send_data(response.stream_id, data[start : start + 16_384])
+        if ends:
+            self._h2.end_stream(response.stream_id)
+        await self._flush()
 
     async def read_for(self, response: Response) -> None:
-        def progress() -> tuple[int, int, bool]:
-            return response.status, len(response.body), response.complete or response.cut
+        def progress() -> tuple[int, int, bool, bool]:
+            return response.status, len(response.body), response.complete, response.cut
 
         seen = progress()
         while progress() == seen:
@@ -176,17 +199,38 @@ class Http2Client:
             data = b""
         for response in () if data else self._responses.values():
             response.cut = not response.complete
-        for event in self._h2.receive_data(data):
+        for event in self._h2.receive_data(self._without_goaway(data)):
             if isinstance(event, h2.events.ResponseReceived):
                 (_, status), *headers = event.headers
                 self._responses[event.stream_id].take_head(int(status), headers)
             elif isinstance(event, h2.events.DataReceived):
-                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
-                self._responses[event.stream_id].take_body(event.data)
+                response = self._responses[event.stream_id]
+                if not response.paused:
+                    size = event.flow_controlled_length
+                    self._h2.acknowledge_received_data(size, event.stream_id)
+                response.take_body(event.data)
+            elif isinstance(event, h2.events.StreamReset):
+                self._responses[event.stream_id].reset = event.error_code
+                self._responses[event.stream_id].cut = True
             elif isinstance(event, h2.events.StreamEnded):
                 self._responses[event.stream_id].complete = True
         with suppress(trio.BrokenResourceError):  # The next read tells.
             await self._flush()
+
+    def _without_goaway(self, data: bytes) -> bytes:
+        """Take word to go elsewhere, after which h2 would read nothing of the other streams."""
+        self._received += data
+        passed = b""
+        while len(self._received) >= 9:
+            length = 9 + int.from_bytes(self._received[:3], "big")
+            if len(self._received) < length:
+                break
+            frame, self._received = self._received[:length], self._received[length:]
+            if frame[3] == 7:
+                self.sent_away = True
+            else:
+                passed += frame
+        return passed
 
     async def _flush(self) -> None:
         async with self._writing:

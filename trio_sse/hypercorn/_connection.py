@@ -130,6 +130,7 @@ class Connection(TCPServer):
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             # Whoever reads will tell the applications: one may be here, and its messages not read.
             self._stop_reading_soon()
+            await trio.lowlevel.checkpoint()
 
     def abort(self) -> None:
         """Close with a reset: whoever waits on the socket wakes."""

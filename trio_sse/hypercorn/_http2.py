@@ -74,6 +74,8 @@ class HTTP2:
         self._inboxes: dict[int, deque[tuple[events.Event, int]]] = {}
         #: Those whose request has come to its end.
         self._heard: set[int] = set()
+        #: Held while bytes go to the socket, in the order in which they were made.
+        self._flushing = trio.Lock()
         self._requests = 0
         self._going_away = self._closed = False
 
@@ -120,12 +122,13 @@ class HTTP2:
         """Take what a stream has to say."""
         try:
             await self._send_event(event)
-        except (KeyError, h2.exceptions.ProtocolError):
-            return  # The stream, or the connection, is over.
+        except (KeyError, h2.exceptions.ProtocolError):  # The stream, or the connection, is over.
+            await trio.lowlevel.checkpoint()  # An application may go on for ever.
         except trio.TooSlowError:
             if len(self._streams) == 1:  # Nobody else is harmed, and the client may be gone.
                 self._abort()
             await self._reset(event.stream_id, ErrorCodes.CANCEL)
+            await self._look_for_the_end()
 
     async def _send_event(self, event: events.Event) -> None:
         stream_id = event.stream_id
@@ -157,9 +160,14 @@ class HTTP2:
         elif stream_id not in self._heard:  # Before its request did (RFC 9113, 8.1).
             await self._reset(stream_id, ErrorCodes.NO_ERROR)
         self._tell_gone(stream_id)
+        await self._look_for_the_end()
+
+    async def _look_for_the_end(self) -> None:
+        """After a stream has ended: end with the last one, if no other shall come."""
         if self._context.terminated.is_set():
             await self._go_away()
         if self._going_away and not self._streams:
+            await self._flush()  # Behind what is just being sent.
             await self._send(Closed())
         else:
             await self._send(Updated(idle=self.idle))
@@ -176,6 +184,7 @@ class HTTP2:
             case h2.events.StreamReset(stream_id=stream_id):
                 self._out.discard(stream_id)
                 self._tell_gone(stream_id)
+                await self._look_for_the_end()
             case h2.events.WindowUpdated() | h2.events.RemoteSettingsChanged():
                 self._out.wake()
             case h2.events.ConnectionTerminated():
@@ -308,8 +317,9 @@ class HTTP2:
         return len(data) + 9  # The head of the frame.
 
     async def _flush(self) -> None:
-        if data := self._h2.data_to_send():
-            await self._send(RawData(data=data))
+        async with self._flushing:
+            if data := self._h2.data_to_send():
+                await self._send(RawData(data=data))
 
 
 def _connection(config: Config) -> h2.connection.H2Connection:
