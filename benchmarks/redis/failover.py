@@ -60,12 +60,15 @@ class Failover:
         await _wait_for(self._is_in_touch)
 
     def _is_in_touch(self) -> bool:
+        primary = self.primary()
+        (replica,) = (server for server in self.servers if server is not primary)
         try:
-            replication = self.primary().ask("INFO", "replication")
+            is_linked = b"master_link_status:up" in replica.ask("INFO", "replication")
+            has_all = replica.ask("DBSIZE") >= primary.ask("DBSIZE")
             peers = [len(one.ask("SENTINEL", "SENTINELS", "service")) for one in self.sentinels]
         except OSError:
             return False
-        return b"state=online" in replication and peers == [len(self.sentinels) - 1] * len(peers)
+        return is_linked and has_all and peers == [len(self.sentinels) - 1] * len(peers)
 
     def primary(self) -> RedisServer:
         """Return who is the primary now."""

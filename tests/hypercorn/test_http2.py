@@ -18,7 +18,7 @@ from ..support.hostile import STREAM_CRASHES
 from ..support.remains import living
 from ..support.waiting import until
 
-HEAD: Final = {"type": "http.response.start", "status": 200, "headers": []}
+HEAD: Final[Message] = {"type": "http.response.start", "status": 200, "headers": []}
 CHUNK: Final = 64 * 1024
 
 
@@ -65,8 +65,7 @@ async def echo(scope: Message, receive: Receive, send: Send) -> None:
 
 
 PAGES: Final[dict[str, App]] = {
-    f"/{app.__name__}": app
-    for app in (answer, download, refuse, read_nothing, give_up, echo)  # type: ignore[attr-defined]
+    f"/{app.__name__}": app for app in (answer, download, refuse, read_nothing, give_up, echo)
 }
 
 

@@ -23,14 +23,13 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
-from hypercorn.utils import parse_socket_addr
 
 from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass, ChunkedCoding
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
-from ._internals import forget_messages, spawn
+from ._internals import begin_idle_time, forget_messages, places_of, spawn
 from ._protocols import Protocols
 
 Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
@@ -90,8 +89,7 @@ class Connection(TCPServer):
         """Serve until the connection is over (as hypercorn does, but for the protocols)."""
         try:
             alpn_protocol = await self._shake_hands()
-            client = parse_socket_addr(self._socket.family, self._socket.getpeername())
-            server = parse_socket_addr(self._socket.family, self._socket.getsockname())
+            places = places_of(self._socket)
             async with TaskGroup() as self._task_group:
                 self.protocol = protocol = Protocols(  # type: ignore[assignment]
                     self.app,
@@ -99,13 +97,13 @@ class Connection(TCPServer):
                     self.context,
                     self._task_group,
                     ConnectionState(self.state),
-                    (self._tls is not None, client, server),
+                    (self._tls is not None, *places),
                     self.protocol_send,
                     self.serving.write_timeout,
                     self.abort,
                 )
                 await protocol.initiate(alpn_protocol)
-                await self.idle_task.restart(self._task_group, self._idle_timeout)
+                await begin_idle_time(self)
                 await self._read_data()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
             pass  # Of the handshake, or of a socket that has no address any more.

@@ -13,29 +13,22 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
-import h2.config
-import h2.connection
 import h2.events
 import h2.exceptions
-import h2.settings
 import trio
 from h2.errors import ErrorCodes
-from h2.settings import SettingCodes
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import events
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import filter_pseudo_headers
-from hyperframe.frame import GoAwayFrame
 
+from ._frames import Frames
 from ._outgoing import Outgoing
 
 #: Bytes of requests that a client may have sent and no application has read, beyond 64 KiB.
 _INBOUND: Final = 1024 * 1024
-
-#: Bytes that are handed to the socket at once, about.
-_FLUSH: Final = 64 * 1024
 
 
 @final
@@ -67,17 +60,16 @@ class HTTP2:
         self._abort = abort
         self._parts, self._context, self._task_group = parts, context, task_group
         self._config, self._state, self._send = config, state, send
-        self._h2 = _connection(config)
         self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout)
+        self._frames = Frames(config, self._out, send)
+        self._h2 = self._frames.h2
         self._streams: dict[int, HTTPStream | WSStream] = {}
         #: What streams have been sent that their applications have not read.
         self._inboxes: dict[int, deque[tuple[events.Event, int]]] = {}
         #: Those whose request has come to its end.
         self._heard: set[int] = set()
-        #: Held while bytes go to the socket, in the order in which they were made.
-        self._flushing = trio.Lock()
         self._requests = 0
-        self._going_away = self._closed = False
+        self._going_away = False
 
     @property
     def idle(self) -> bool:
@@ -93,8 +85,8 @@ class HTTP2:
         else:
             self._h2.initiate_connection()
         self._h2.increment_flow_control_window(_INBOUND)
-        await self._flush()
-        self._task_group.spawn(self._send_frames)
+        await self._frames.flush()
+        self._task_group.spawn(self._frames.run)
         if headers is not None:
             request = h2.events.RequestReceived(stream_id=1, headers=headers)
             await self._open_stream(request)
@@ -106,15 +98,14 @@ class HTTP2:
             try:
                 received = self._h2.receive_data(event.data)
             except h2.exceptions.ProtocolError:
-                await self._flush()
+                await self._frames.flush()
                 await self._send(Closed())
                 return
             for each in received:
                 await self._handle(each)
-            await self._flush()
+            await self._frames.flush()
         elif isinstance(event, Closed):
-            self._closed = True
-            self._out.clear()
+            self._frames.close()
             for stream_id in [*self._streams]:
                 self._tell_gone(stream_id)
 
@@ -137,7 +128,7 @@ class HTTP2:
                 own = self._config.response_headers("h2")
                 status = (b":status", b"%d" % event.status_code)
                 self._h2.send_headers(stream_id, [status, *event.headers, *own])
-                await self._flush()
+                await self._frames.flush()
             case events.Body() | events.Data():
                 await self._out.put(stream_id, event.data)
             case events.EndBody() | events.EndData():
@@ -147,7 +138,7 @@ class HTTP2:
                 await self._out.wait_sent(stream_id)
                 self._h2.send_headers(stream_id, event.headers, end_stream=True)
                 self._out.discard(stream_id)
-                await self._flush()
+                await self._frames.flush()
             case events.StreamClosed():
                 await self._close_stream(stream_id)
             case _:  # A push, which no browser takes.
@@ -167,7 +158,7 @@ class HTTP2:
         if self._context.terminated.is_set():
             await self._go_away()
         if self._going_away and not self._streams:
-            await self._flush()  # Behind what is just being sent.
+            await self._frames.flush()  # Behind what is just being sent.
             await self._send(Closed())
         else:
             await self._send(Updated(idle=self.idle))
@@ -254,9 +245,9 @@ class HTTP2:
             event, size = inbox[0]
             await stream.handle(event)
             inbox.popleft()
-            if size and not self._closed:
+            if size and not self._frames.closed:
                 self._h2.acknowledge_received_data(size, stream_id)
-                await self._flush()
+                await self._frames.flush()
         self._inboxes.pop(stream_id, None)
 
     # Ends.
@@ -267,7 +258,7 @@ class HTTP2:
             self._h2.reset_stream(stream_id, code)
         except h2.exceptions.ProtocolError:
             return  # It is over.
-        await self._flush()
+        await self._frames.flush()
         self._tell_gone(stream_id)
 
     def _tell_gone(self, stream_id: int) -> None:
@@ -283,56 +274,4 @@ class HTTP2:
         if not self._going_away:
             self._going_away = True
             last = max(self._streams, default=self._h2.highest_inbound_stream_id)
-            # Not by h2, for which the connection would be over.
-            await self._send(RawData(data=GoAwayFrame(last_stream_id=last).serialize()))
-
-    # Frames out.
-
-    async def _send_frames(self) -> None:
-        """Send what waits, a frame of each stream in turn."""
-        while not self._closed:
-            if self._take_frames():
-                await self._flush()
-            else:
-                await self._out.wait_put()
-
-    def _take_frames(self) -> bool:
-        taken = 0
-        for stream_id in self._out.waiting():
-            if taken > _FLUSH:
-                break
-            try:
-                taken += self._take_frame(stream_id)
-            except (KeyError, h2.exceptions.ProtocolError):
-                self._out.discard(stream_id)
-        return bool(taken)
-
-    def _take_frame(self, stream_id: int) -> int:
-        window = self._h2.local_flow_control_window(stream_id)
-        most = max(0, min(window, self._h2.max_outbound_frame_size))
-        if not most and self._out.size(stream_id):
-            return 0
-        data, is_end = self._out.take(stream_id, most)
-        self._h2.send_data(stream_id, data, end_stream=is_end)
-        return len(data) + 9  # The head of the frame.
-
-    async def _flush(self) -> None:
-        async with self._flushing:
-            if data := self._h2.data_to_send():
-                await self._send(RawData(data=data))
-
-
-def _connection(config: Config) -> h2.connection.H2Connection:
-    connection = h2.connection.H2Connection(
-        config=h2.config.H2Configuration(client_side=False, header_encoding=None)
-    )
-    connection.DEFAULT_MAX_INBOUND_FRAME_SIZE = config.h2_max_inbound_frame_size
-    connection.local_settings = h2.settings.Settings(
-        client=False,
-        initial_values={
-            SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
-            SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
-            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
-        },
-    )
-    return connection
+            await self._frames.go_away(last)

@@ -14,11 +14,27 @@ from typing import Any, cast
 
 import trio
 from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.utils import (
+    parse_socket_addr,  # pyright: ignore[reportUnknownVariableType] (its argument's type)
+)
 
 
 def spawn(connection: TCPServer, function: Callable[[], Awaitable[None]]) -> None:
     """Run a function in a task of a connection (`TCPServer._task_group`)."""
     cast("Any", connection)._task_group.spawn(function)
+
+
+async def begin_idle_time(connection: TCPServer) -> None:
+    """Close a connection that is not used (`TCPServer.idle_task`, `TCPServer._idle_timeout`)."""
+    own = cast("Any", connection)
+    await own.idle_task.restart(own._task_group, own._idle_timeout)
+
+
+def places_of(sock: trio.socket.SocketType) -> tuple[Any, Any]:
+    """Return where a client is, and where we are, as hypercorn has that in a scope."""
+    parse: Any = parse_socket_addr  # pyright: ignore[reportUnknownVariableType] (as it says)
+    family = sock.family
+    return parse(family, sock.getpeername()), parse(family, sock.getsockname())
 
 
 def forget_messages(receive: Any) -> None:

@@ -49,7 +49,8 @@ class Protocols:
         if alpn_protocol == "h2":
             await self._go_on_with_http2(b"")
         else:
-            self.protocol = H11Protocol(*self._h11_parts)
+            make: Any = H11Protocol
+            self.protocol = make(*self._h11_parts)
             await self.protocol.initiate()
 
     async def handle(self, event: Event) -> None:

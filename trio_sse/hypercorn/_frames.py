@@ -1,0 +1,104 @@
+"""The frames of one HTTP/2 connection: its state, by the h2 library, and what goes out.
+
+One task sends what waits in `Outgoing`, a frame of each stream in turn, as far as the client's
+windows go. It knows frames and windows; it knows neither requests nor applications.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast, final
+
+import h2.config
+import h2.connection
+import h2.exceptions
+import h2.settings
+import trio
+from h2.settings import SettingCodes
+from hypercorn.config import Config
+from hypercorn.events import RawData
+from hyperframe.frame import GoAwayFrame
+
+from ._outgoing import Outgoing
+
+#: Bytes that are handed to the socket at once, about.
+_FLUSH: Final = 64 * 1024
+
+#: Bytes of a frame's head.
+_HEAD: Final = 9
+
+
+@final
+class Frames:
+    """What goes out on one connection."""
+
+    def __init__(
+        self, config: Config, out: Outgoing, send: Callable[[RawData], Awaitable[None]]
+    ) -> None:
+        self.h2 = _connection(config)
+        self.closed = False
+        self._out = out
+        self._send = send
+        #: Held while bytes go to the socket, in the order in which they were made.
+        self._flushing = trio.Lock()
+
+    def close(self) -> None:
+        """Send nothing more."""
+        self.closed = True
+        self._out.clear()
+
+    async def go_away(self, last_stream_id: int) -> None:
+        """Tell the client to send its next requests elsewhere; open streams go on."""
+        # Not by h2, for which the connection would be over.
+        await self._send(RawData(data=GoAwayFrame(last_stream_id=last_stream_id).serialize()))
+
+    async def run(self) -> None:
+        """Send what waits, a frame of each stream in turn, until closed."""
+        while not self.closed:
+            if self._take_frames():
+                await self.flush()
+            else:
+                await self._out.wait_put()
+
+    def _take_frames(self) -> bool:
+        taken = 0
+        for stream_id in self._out.waiting():
+            if taken > _FLUSH:
+                break
+            try:
+                taken += self._take_frame(stream_id)
+            except (KeyError, h2.exceptions.ProtocolError):
+                self._out.discard(stream_id)
+        return bool(taken)
+
+    def _take_frame(self, stream_id: int) -> int:
+        window = self.h2.local_flow_control_window(stream_id)
+        most = max(0, min(window, self.h2.max_outbound_frame_size))
+        if not most and self._out.size(stream_id):
+            return 0
+        data, is_end = self._out.take(stream_id, most)
+        self.h2.send_data(stream_id, data, end_stream=is_end)
+        return len(data) + _HEAD
+
+    async def flush(self) -> None:
+        """Hand to the socket what is to be sent, in the order in which it was made."""
+        async with self._flushing:
+            if data := self.h2.data_to_send():
+                await self._send(RawData(data=data))
+
+
+def _connection(config: Config) -> h2.connection.H2Connection:
+    connection = h2.connection.H2Connection(
+        config=h2.config.H2Configuration(client_side=False, header_encoding=None)
+    )
+    # A constant by its type, and a setting in hypercorn.
+    cast("Any", connection).DEFAULT_MAX_INBOUND_FRAME_SIZE = config.h2_max_inbound_frame_size
+    connection.local_settings = h2.settings.Settings(
+        client=False,
+        initial_values={
+            SettingCodes.MAX_CONCURRENT_STREAMS: config.h2_max_concurrent_streams,
+            SettingCodes.MAX_HEADER_LIST_SIZE: config.h2_max_header_list_size,
+            SettingCodes.ENABLE_CONNECT_PROTOCOL: 1,
+        },
+    )
+    return connection
