@@ -82,8 +82,9 @@ async def talk(stream: trio.SocketStream) -> None:
         b"sec-websocket-version: 13\r\nsec-websocket-key: " + key + b"\r\n\r\n"
     )
     await stream.receive_some(1000)
-    while True:  # A binary frame, masked with zeros.
+    while True:  # A binary frame and a ping, masked with zeros.
         await stream.send_all(b"\x82\xfe\x40\x00" + bytes(4) + b"x" * 0x4000)
+        await stream.send_all(b"\x89\x80" + bytes(4))
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])

@@ -55,6 +55,15 @@ async def give_up(scope: Message, receive: Receive, send: Send) -> None:
     await send(chunk(b"the first half"))
 
 
+async def tell_more(scope: Message, receive: Receive, send: Send) -> None:
+    """Use what HTTP/2 has besides: a push, which nobody takes, early hints and trailers."""
+    await send({"type": "http.response.push", "path": "/answer", "headers": []})
+    await send({"type": "http.response.early_hint", "links": [b"</style.css>; rel=preload"]})
+    await send({**HEAD, "trailers": True})
+    await send(chunk(b"answer", more=False))
+    await send({"type": "http.response.trailers", "headers": [(b"grade", b"A")]})
+
+
 async def echo(scope: Message, receive: Receive, send: Send) -> None:
     """Send what comes, and read on only then."""
     await send(HEAD)
@@ -65,7 +74,8 @@ async def echo(scope: Message, receive: Receive, send: Send) -> None:
 
 
 PAGES: Final[dict[str, App]] = {
-    f"/{app.__name__}": app for app in (answer, download, refuse, read_nothing, give_up, echo)
+    f"/{app.__name__}": app
+    for app in (answer, download, refuse, read_nothing, give_up, tell_more, echo)
 }
 
 
@@ -200,6 +210,70 @@ async def test_an_application_that_ends_too_early_resets_its_stream(
         assert await until_reset(client, half) == ErrorCodes.INTERNAL_ERROR
         assert not half.complete
         await check_lives(broadcaster, stream, "after it")
+
+
+async def test_early_hints_and_trailers_arrive_and_a_push_is_left_out(
+    broadcaster: Broadcaster,
+) -> None:
+    async with hardened(site(broadcaster)) as served:
+        client, stream = await connect(served)
+        response = await client.ask("GET", "/tell_more", headers={"te": "trailers"})
+        while not response.complete:
+            await client.read_for(response)
+        assert response.body == b"answer"
+        assert response.headers["grade"] == "A"
+        await check_lives(broadcaster, stream, "after it")
+
+
+async def test_a_stream_with_little_to_say_has_its_turn_beside_those_with_much(
+    broadcaster: Broadcaster,
+) -> None:
+    async with hardened(site(broadcaster)) as served:
+        client, stream = await connect(served)
+        downloads = [await client.ask("GET", "/download") for _ in range(8)]
+        for number in range(20):
+            await check_lives(broadcaster, stream, str(number))
+            assert not any(download.complete for download in downloads)
+
+
+async def test_what_is_no_http2_ends_its_connection_and_no_other(broadcaster: Broadcaster) -> None:
+    """Amid a download, too; and nothing is logged."""
+    async with hardened(site(broadcaster)) as served:
+        _, stream = await connect(served)
+        client, cut = await connect(served)
+        await client.ask("GET", "/download")
+        await client.stream.send_all(b"\x00\x00\x05\x07\x00\x00\x00\x00\x01hello")
+        while not cut.cut:
+            await client.read_for(cut)
+        await until(lambda: broadcaster.client_count == 1)
+        await check_lives(broadcaster, stream, "after it")
+
+
+async def test_at_a_shutdown_a_response_comes_to_its_end_and_no_request_is_taken(
+    broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = trio.Event()
+
+    async def slow(scope: Message, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await go_on.wait()
+        await send(chunk(b"the rest", more=False))
+
+    monkeypatch.setitem(PAGES, "/slow", slow)
+    async with hardened(site(broadcaster), graceful_timeout=20) as served:
+        client, stream = await connect(served)
+        first, second = [await client.request(path="/slow") for _ in range(2)]
+        served.shutdown.set()
+        assert await stream.rest() == []
+        await wait_all_tasks_blocked(0.3)
+        late = await client.ask("GET", "/answer")
+        assert await until_reset(client, late) == ErrorCodes.REFUSED_STREAM
+        assert client.sent_away
+        go_on.set()
+        for response in (first, second):
+            while not response.complete:
+                await client.read_for(response)
+            assert response.body == b"the rest"
 
 
 @pytest.mark.parametrize("crash", STREAM_CRASHES)

@@ -74,6 +74,14 @@ def cut_short(reply: bytes) -> bytes:
     return b"*1\r\n:1\r\n"
 
 
+def of_another_batch(reply: bytes) -> bytes:
+    return b"$5\r\n9 1-1\r\n"
+
+
+def without_id(reply: bytes) -> bytes:
+    return b"%1\r\n$6\r\nstream\r\n*1\r\n*2\r\n$1\r\nx\r\n*0\r\n$1\r\nx\r\n"
+
+
 @pytest.mark.parametrize("command", [b"XREAD", b"XADD", b"XRANGE"])
 async def test_a_reply_that_cannot_be_read_costs_a_session_and_not_the_node(
     nodes: Nodes, command: bytes, monkeypatch: pytest.MonkeyPatch
@@ -86,7 +94,7 @@ async def test_a_reply_that_cannot_be_read_costs_a_session_and_not_the_node(
             changes: list[Callable[[bytes], bytes]] = [
                 partial(flipped, at=at) for at in range(0, 90, 3 if THOROUGH else 30)
             ]
-            for number, change in enumerate([cut_short, *changes]):
+            for number, change in enumerate([cut_short, of_another_batch, without_id, *changes]):
                 line.garbles = (command, change)
                 await node.publish(str(number))
                 await until(lambda: line.garbles is None)

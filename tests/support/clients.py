@@ -154,11 +154,13 @@ class Http2Client:
     async def request(self, method: str = "GET", path: str = "/events") -> Response:
         return await (await self.ask(method, path)).read_head()
 
-    async def ask(self, method: str, path: str, *, has_body: bool = False) -> Response:
+    async def ask(
+        self, method: str, path: str, *, has_body: bool = False, headers: Headers = NO_HEADERS
+    ) -> Response:
         """Send the head of a request."""
         stream_id = self._h2.get_next_available_stream_id()
         head = {":method": method, ":scheme": "http", ":authority": "testserver", ":path": path}
-        self._h2.send_headers(stream_id, list(head.items()), end_stream=not has_body)
+        self._h2.send_headers(stream_id, [*(head | dict(headers)).items()], end_stream=not has_body)
         response = self._responses[stream_id] = Response(self, stream_id)
         await self._flush()
         return response
@@ -203,6 +205,9 @@ class Http2Client:
             if isinstance(event, h2.events.ResponseReceived):
                 (_, status), *headers = event.headers
                 self._responses[event.stream_id].take_head(int(status), headers)
+            elif isinstance(event, h2.events.TrailersReceived):
+                response = self._responses[event.stream_id]
+                response.take_head(response.status, event.headers)
             elif isinstance(event, h2.events.DataReceived):
                 response = self._responses[event.stream_id]
                 if not response.paused:

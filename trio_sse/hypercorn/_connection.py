@@ -233,10 +233,8 @@ class Connection(TCPServer):
         return own
 
     async def _flush_rest(self) -> None:
-        try:
+        with suppress(trio.BrokenResourceError):  # Who reads will notice it, too.
             await self._socket_writer.flush()
-        except trio.BrokenResourceError:
-            self.abort()
 
 
 @final

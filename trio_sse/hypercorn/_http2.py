@@ -92,7 +92,7 @@ class HTTP2:
             await self._open_stream(request)
             await self._hear_end(1)
 
-    async def handle(self, event: Event) -> None:
+    async def handle(self, event: RawData | Closed) -> None:
         """Take what came from the client, or word that nothing more will."""
         if isinstance(event, RawData):
             try:
@@ -104,7 +104,7 @@ class HTTP2:
             for each in received:
                 await self._handle(each)
             await self._frames.flush()
-        elif isinstance(event, Closed):
+        else:
             self._frames.close()
             for stream_id in [*self._streams]:
                 self._tell_gone(stream_id)
@@ -222,14 +222,11 @@ class HTTP2:
 
     def _hear(self, stream_id: int, event: events.Event, size: int) -> None:
         """Let a stream's application have what came, without waiting for it."""
-        stream = self._streams.get(stream_id)
-        if stream is None:
-            self._h2.acknowledge_received_data(size, stream_id)
-        elif stream_id in self._inboxes:
+        if stream_id in self._inboxes:
             self._inboxes[stream_id].append((event, size))
         else:
             self._inboxes[stream_id] = deque([(event, size)])
-            self._task_group.spawn(self._feed, stream_id, stream)
+            self._task_group.spawn(self._feed, stream_id, self._streams[stream_id])
 
     async def _hear_end(self, stream_id: int) -> None:
         self._heard.add(stream_id)

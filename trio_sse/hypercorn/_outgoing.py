@@ -112,7 +112,7 @@ class Outgoing:
             await self._wait_taken(buffer)
 
     def waiting(self) -> list[int]:
-        """Return the streams that have something to send."""
+        """Return the streams that have something to send, in the order of their turns."""
         return [*self._waiting]
 
     def take(self, stream_id: int, most: int) -> tuple[bytes, bool]:
@@ -123,9 +123,10 @@ class Outgoing:
             self._resize(buffer, b"", len(data))
             buffer.taken_at = trio.current_time()
             self._taken.unpark_all()
+        del self._waiting[stream_id]
+        if buffer.data:
+            self._waiting[stream_id] = None  # Behind all others.
         is_end = buffer.is_complete and not buffer.data
-        if not buffer.data:
-            self._waiting.pop(stream_id, None)
         if is_end:
             self.discard(stream_id)
         return data, is_end
@@ -149,8 +150,5 @@ class Outgoing:
         self._shared += max(0, len(buffer.data) - self._own)
 
     async def _wait_taken(self, buffer: _Buffer) -> None:
-        with trio.move_on_at(buffer.taken_at + self._write_timeout):
+        with trio.fail_at(buffer.taken_at + self._write_timeout):
             await self._taken.park()
-            return
-        if trio.current_time() >= buffer.taken_at + self._write_timeout:
-            raise trio.TooSlowError

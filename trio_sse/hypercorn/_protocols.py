@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, final
 
 from hypercorn.config import Config
-from hypercorn.events import Event, RawData
+from hypercorn.events import Closed, Event, RawData
 from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedError, H11Protocol
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ConnectionState, WorkerContext
@@ -53,8 +53,8 @@ class Protocols:
             self.protocol = make(*self._h11_parts)
             await self.protocol.initiate()
 
-    async def handle(self, event: Event) -> None:
-        """Take what came from the client."""
+    async def handle(self, event: RawData | Closed) -> None:
+        """Take what came from the client, or word that nothing more will."""
         try:
             await self.protocol.handle(event)
         except H2ProtocolAssumedError as error:
