@@ -249,6 +249,15 @@ async def test_what_is_no_http2_ends_its_connection_and_no_other(broadcaster: Br
         await check_lives(broadcaster, stream, "after it")
 
 
+async def test_a_client_that_goes_away_is_gone(broadcaster: Broadcaster) -> None:
+    async with hardened(site(broadcaster)) as served:
+        client, stream = await connect(served)
+        await client.stream.send_all(b"\x00\x00\x08\x07" + bytes(13))  # GOAWAY
+        while not stream.cut:
+            await client.read_for(stream)
+        await until(lambda: broadcaster.client_count == 0)
+
+
 async def test_at_a_shutdown_a_response_comes_to_its_end_and_no_request_is_taken(
     broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

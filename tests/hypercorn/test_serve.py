@@ -191,10 +191,12 @@ async def test_a_client_that_reads_slowly_gets_everything_and_a_clean_end(
 async def test_who_shakes_no_hands_is_let_go_in_silence(
     broadcaster: Broadcaster, said: bytes
 ) -> None:
-    async with hardened(sse_app(broadcaster), ssl_handshake_timeout=0.1) as served:
-        async with await served.secure.connect() as stream:
-            await stream.send_all(said)
-            await was_reset(stream)
+    async with (
+        hardened(sse_app(broadcaster), ssl_handshake_timeout=0.1) as served,
+        await served.secure.connect() as stream,
+    ):
+        await stream.send_all(said)
+        await was_reset(stream)
 
 
 async def start(app: App, config: hypercorn.Config) -> None:
