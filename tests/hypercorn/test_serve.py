@@ -26,6 +26,7 @@ from ..support.hardened import Served, hardened, was_reset
 from ..support.hostile import CRASHES, STREAM_CRASHES
 from ..support.remains import remains
 from ..support.server import port_of
+from ..support.tcp import free_port
 from ..support.waiting import PATIENCE, until
 
 #: Bytes that one HTTP/2 stream may have waiting.
@@ -265,6 +266,40 @@ async def test_http3_is_refused_and_told_why() -> None:
     config.quic_bind = ["127.0.0.1:0"]
     with pytest.raises(ValueError, match=r"quic_bind: HTTP/3 .* no client's going is noticed"):
         await serve(sse_app(Broadcaster()), config)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "why"),
+    [("workers", 2, "one process; start it several"), ("statsd_host", "localhost:8125", "statsd")],
+)
+async def test_a_setting_that_would_be_ignored_is_refused(
+    setting: str, value: object, why: str
+) -> None:
+    config = hypercorn.Config()
+    setattr(config, setting, value)
+    with pytest.raises(ValueError, match=f"{setting}.*{why}"):
+        await serve(sse_app(Broadcaster()), config)
+
+
+async def test_nobody_is_accepted_before_the_application_has_started(nursery: trio.Nursery) -> None:
+    starts = trio.Event()
+    port = free_port()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await starts.wait()
+        await send({"type": "lifespan.startup.complete"})
+        await trio.sleep_forever()
+
+    config = hypercorn.Config()
+    config.bind = [f"127.0.0.1:{port}"]
+    nursery.start_soon(serve, app, config)
+    await wait_all_tasks_blocked(0.05)
+    with pytest.raises(OSError, match="attempts to connect"):
+        await trio.open_tcp_stream("127.0.0.1", port)
+    starts.set()
+    await wait_all_tasks_blocked(0.05)
+    await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
 
 
 async def test_a_read_timeout_is_warned_about_once_with_the_fix() -> None:

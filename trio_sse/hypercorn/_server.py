@@ -13,13 +13,15 @@ to a streaming service, and what is done here:
 from __future__ import annotations
 
 import math
+import random
 import socket
+import ssl
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
 import trio
-from hypercorn.config import Config
+from hypercorn.config import Config, Sockets
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
@@ -66,8 +68,8 @@ async def serve(
         task_status: Gets the addresses that are listened at, as URLs.
 
     Raises:
-        ValueError: If `write_timeout` is not greater than 0, or `config` asks for HTTP/3, whose
-            connections hypercorn neither notices going nor holds back.
+        ValueError: If `write_timeout` is not greater than 0, or `config` asks for what is not
+            served: HTTP/3, several workers, statsd.
         OSError: If an address cannot be bound.
     """
     if not write_timeout > 0:
@@ -78,14 +80,15 @@ async def serve(
             "more to say; leave it unset (keep_alive_timeout bounds slow requests)",
             stacklevel=2,
         )
-    if config.quic_bind:
-        raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
+    _refuse(config)
     state: LifespanState = {}
     lifespan = Lifespan(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, state)
-    listeners, urls = _open_listeners(config, write_timeout)
+    sockets, ssl_context = config.create_sockets(), config.create_ssl_context()
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
+        # Not before: whoever connects would wait for the application.
+        listeners, urls = _listen(config, sockets, ssl_context, write_timeout)
         task_status.started(urls)
         server = Server(app, config, state, write_timeout)
         await server.run(listeners, shutdown_trigger or trio.sleep_forever)
@@ -106,7 +109,7 @@ class Server:
     ) -> None:
         self._app = app
         self._config = config
-        self._context = WorkerContext(config.max_requests)
+        self._context = WorkerContext(_max_requests(config))
         self._state = state
         self._serving = Serving(write_timeout)
         self._connections: set[Connection] = set()
@@ -174,10 +177,30 @@ async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.Cance
     scope.cancel("shutdown")
 
 
-def _open_listeners(config: Config, write_timeout: float) -> tuple[list[_Listener], list[str]]:
+def _refuse(config: Config) -> None:
+    """Refuse what would be ignored otherwise, and is missed by whoever has set it."""
+    if config.quic_bind:
+        raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
+    if config.workers != 1:
+        raise ValueError(
+            f"workers={config.workers}: serve() is one process; start it several times, with a "
+            "relay between them"
+        )
+    if config.statsd_host is not None:
+        raise ValueError("statsd_host: serve() speaks no statsd; broadcaster.statistics() tells")
+
+
+def _max_requests(config: Config) -> int | None:
+    """Return after how many requests to end, so that several processes do not end at once."""
+    if config.max_requests is None:
+        return None
+    return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311
+
+
+def _listen(
+    config: Config, sockets: Sockets, ssl_context: ssl.SSLContext | None, write_timeout: float
+) -> tuple[list[_Listener], list[str]]:
     """Listen at every address of the configuration; return the listeners and their URLs."""
-    sockets = config.create_sockets()
-    ssl_context = config.create_ssl_context()
     listeners: list[_Listener] = []
     urls: list[str] = []
     for sock in [*sockets.secure_sockets, *sockets.insecure_sockets]:
