@@ -153,6 +153,13 @@ async def test_another_client_that_comes_while_closing_is_told_with_a_status(
     answer = await ask(app_of(closing()), accept=accept)
     assert answer.status == 503
     assert 1 <= int(answer.headers["retry-after"]) <= 5
+
+
+async def test_nobody_is_told_to_come_back_at_once(app_of: AppOf) -> None:
+    broadcaster = Broadcaster(reconnection_time=(0.2, 0.2))
+    broadcaster.close()
+    answer = await ask(app_of(broadcaster), accept=[b"*/*"])
+    assert answer.headers["retry-after"] == "1"
     assert answer.raw_bytes == b"Full or closing: come back later.\n"
 
 

@@ -108,7 +108,8 @@ class Connection(TCPServer):
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
             pass  # Of the handshake, or of a socket that has no address any more.
         finally:
-            await self._close()
+            with trio.move_on_after(_GRACE, shield=True):
+                await self._close()
 
     async def protocol_send(self, event: Event) -> None:
         """Write hypercorn's bytes; leave its other events to hypercorn."""

@@ -72,15 +72,7 @@ async def serve(
             served: HTTP/3, several workers, statsd.
         OSError: If an address cannot be bound.
     """
-    if not write_timeout > 0:
-        raise ValueError(f"write_timeout must be greater than 0 seconds, got {write_timeout!r}")
-    if config.read_timeout is not None:
-        warnings.warn(
-            "read_timeout ends every event stream after that time, since its client has nothing "
-            "more to say; leave it unset (keep_alive_timeout bounds slow requests)",
-            stacklevel=2,
-        )
-    _refuse(config)
+    _check(config, write_timeout)
     state: LifespanState = {}
     lifespan = Lifespan(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, state)
     sockets, ssl_context = config.create_sockets(), config.create_ssl_context()
@@ -177,8 +169,16 @@ async def _cancel_after(wait: Callable[[], Awaitable[object]], scope: trio.Cance
     scope.cancel("shutdown")
 
 
-def _refuse(config: Config) -> None:
-    """Refuse what would be ignored otherwise, and is missed by whoever has set it."""
+def _check(config: Config, write_timeout: float) -> None:
+    """Refuse what would be ignored otherwise, or do harm."""
+    if not write_timeout > 0:
+        raise ValueError(f"write_timeout must be greater than 0 seconds, got {write_timeout!r}")
+    if config.read_timeout is not None:
+        warnings.warn(
+            "read_timeout ends every event stream after that time, since its client has nothing "
+            "more to say; leave it unset (keep_alive_timeout bounds slow requests)",
+            stacklevel=3,
+        )
     if config.quic_bind:
         raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
     if config.workers != 1:
