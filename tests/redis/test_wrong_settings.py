@@ -57,7 +57,6 @@ async def test_a_user_who_may_not_do_what_a_relay_must(
     redis.ask("ACL", "SETUSER", command, "on", ">p", "~*", "&*", "+@all", f"-{command}")
     url = redis.url.replace("//", f"//{command}:p@") + "/1"
     why = await refusal(url, caplog)
-    assert command in why
     assert "give the user the permissions that docs/redis.md lists" in why
 
 

@@ -44,6 +44,7 @@ _FIXES: Final[tuple[tuple[type[BaseException] | str, str], ...]] = (
     (AuthenticationError, "give the right user and password, in the URL or by credentials="),
     (AuthorizationError, "give the user the permissions that docs/redis.md lists"),
     ("ACL failure", "give the user the permissions that docs/redis.md lists"),
+    ("can't run this command", "give the user the permissions that docs/redis.md lists"),
     (WrongTypeError, "its key holds something else: choose another stream="),
     (
         ReadOnlyError,
