@@ -55,8 +55,7 @@ async def serve(
 ) -> None:
     """Serve an ASGI application until the trigger returns, as `hypercorn.trio.serve` does.
 
-    It installs no signal handlers. ``await nursery.start(serve, app, config)`` returns when it
-    listens.
+    It installs no signal handlers, and has started (``nursery.start``) when it listens.
 
     Args:
         app: The ASGI application.
