@@ -13,10 +13,12 @@ import trio
 from trio_sse.redis import RedisRelay, RefusedError
 
 from ..support.events import numbers, take_data
+from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server, sentinel
 from ..support.relay_nodes import Node, Nodes
 from ..support.tcp import free_port
 from ..support.waiting import PATIENCE, until
+from .test_access import tls
 
 
 @final
@@ -74,11 +76,63 @@ async def test_a_failover_loses_nothing_that_the_new_primary_has(
     assert [node.relay.statistics().gaps for node in (here, there)] == [0, 0]
 
 
+async def refusal(hosts: str) -> str:
+    """Return why a relay does not start that asks these Sentinels."""
+    node = Node(f"redis+sentinel://{hosts}/other", "stream", timeout=0.5)
+    with pytest.raises(RefusedError) as caught, trio.fail_after(PATIENCE):
+        await node.relay.run()
+    return str(caught.value)
+
+
 async def test_what_no_sentinel_knows_is_refused(redis: RedisServer) -> None:
+    """Whether or not all of them are there."""
     with sentinel(redis) as server:
-        url = f"redis+sentinel://127.0.0.1:{server.port}/other"
-        with pytest.raises(RefusedError, match="no Sentinel knows the service 'other'"):
-            await Node(url, "stream").relay.run()
+        there, away = f"127.0.0.1:{server.port}", f"127.0.0.1:{free_port()}"
+        for hosts in (there, f"{away},{there}", f"{there},{away}"):
+            assert "no Sentinel knows the service 'other'" in await refusal(hosts)
+
+
+async def test_what_is_wrong_with_a_sentinel_is_told_as_that(redis: RedisServer) -> None:
+    host = f"127.0.0.1:{redis.port}"
+    assert "this is no Sentinel: the URL must begin with redis://" in await refusal(host)
+    with sentinel(redis) as server:
+        server.ask("ACL", "SETUSER", "default", "resetpass", ">secret")
+        why = await refusal(f"127.0.0.1:{server.port}")
+        assert "Sentinels that want a password are not supported" in why
+    async with line_to(redis, tls("localhost")[0]) as line:
+        assert "Sentinels are asked without TLS" in await refusal(f"localhost:{line.port}")
+
+
+async def test_a_sentinel_that_does_not_know_yet_who_the_primary_is(
+    redis: RedisServer, nursery: trio.Nursery
+) -> None:
+    """Amid a failover it may name a replica, which takes its place soon."""
+    with redis_server() as server, sentinel(server) as asked:
+        server.ask("REPLICAOF", "127.0.0.1", redis.port)
+        node = Node(f"redis+sentinel://127.0.0.1:{asked.port}/service", "stream", timeout=0.5)
+        nursery.start_soon(node.run)
+        await until(lambda: "read only" in str(node.relay.statistics().last_error))
+        server.ask("REPLICAOF", "NO", "ONE")
+        await until(lambda: node.relay.statistics().ready)
+        await node.publish("x")
+        await node.end()
+
+
+@pytest.mark.parametrize("port", [b"$2\r\nno\r\n", b"$1\r\n"])
+async def test_a_sentinels_reply_that_cannot_be_read_costs_an_attempt(
+    redis: RedisServer, nursery: trio.Nursery, port: bytes
+) -> None:
+    def garbled(reply: bytes) -> bytes:
+        return b"*2\r\n$9\r\n127.0.0.1\r\n" + port
+
+    with sentinel(redis) as asked:
+        async with line_to(asked) as line:
+            line.garbles = (b"service", garbled)
+            nodes = Nodes(nursery, redis)
+            url = f"redis+sentinel://localhost:{line.port}/service"
+            node = await nodes.start(url, timeout=0.5)
+            assert node.relay.statistics().sessions_lost > 0
+            await node.end()
 
 
 async def test_sentinels_that_are_away_are_waited_for(redis: RedisServer) -> None:

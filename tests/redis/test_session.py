@@ -53,15 +53,70 @@ async def test_an_idle_connection_is_used_now_and_then_and_replaced_if_it_has_go
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """So that nobody on the way forgets it, and no event is the first to learn that it is gone."""
-    monkeypatch.setattr("trio_sse.redis._relay._WARM", 0.02)
+    monkeypatch.setattr("trio_sse.redis._publisher._WARM", 0.02)
     async with nodes.over_line() as (line, node):
-        await until(lambda: line.answered(b"return 1") > 1)
+        await until(lambda: line.answered(b":touch") > 1)
         before = line.accepted
-        close_idle(server)
+        close_idle(server, "set")
         await until(lambda: line.accepted > before)
         await node.publish("x")
     assert caplog.messages == []
     assert node.relay.statistics().sessions_lost == 0
+
+
+async def test_a_server_that_closes_each_connection_at_once_is_told_as_a_failure(
+    nodes: Nodes, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with nodes.over_line(timeout=0.3) as (line, node):
+        line.refuses = True
+        line.cut()
+        node.broadcast("x")
+        await until(lambda: node.relay.statistics().sessions_lost > 3)
+        line.refuses = False
+        await until(lambda: node.relay.statistics().published == 1)
+    assert 1 <= len(caplog.messages) <= 4
+
+
+async def test_a_node_that_cannot_write_any_more_is_not_ready(
+    nodes: Nodes, server: RedisServer
+) -> None:
+    """Though it reads, and whether or not it has something to write."""
+    async with nodes.over_line(timeout=0.3) as (line, node):
+        assert node.relay.statistics().ready
+        line.refuses = True
+        close_idle(server, "set")
+        node.broadcast("x")
+        await until(lambda: node.relay.statistics().sessions_lost > 0)
+        statistics = node.relay.statistics()
+        assert (statistics.ready, statistics.outbox_events) == (False, 1)
+        line.refuses = False
+        await until(lambda: node.relay.statistics().ready)
+
+
+async def test_a_node_that_starts_without_being_able_to_write_is_not_ready(
+    nodes: Nodes, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It serves what others write, and says what is wrong with it, until that has passed."""
+    server.ask("CONFIG", "SET", "min-replicas-to-write", "1")
+    node = await nodes.start(timeout=0.3)
+    assert not node.relay.statistics().ready
+    await until(lambda: "NOREPLICAS" in caplog.text)
+    server.ask("CONFIG", "SET", "min-replicas-to-write", "0")
+    await until(lambda: node.relay.statistics().ready)
+
+
+async def test_another_reason_is_another_line(
+    nodes: Nodes, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of one that lasts there is one line, however often it is tried again."""
+    async with nodes.over_line(timeout=0.3) as (line, _):
+        line.says = b"-LOADING Redis is loading the dataset in memory\r\n"
+        line.cut()
+        await until(lambda: "loading" in caplog.text)
+        line.says = b"-ERR max number of clients reached\r\n"
+        await until(lambda: "max number" in caplog.text)
+        line.says = None
+    assert caplog.text.count("loading") <= 2  # Of the one that reads, and the one that writes.
 
 
 def flipped(reply: bytes, at: int) -> bytes:
@@ -142,6 +197,29 @@ async def test_credentials_may_have_to_be_waited_for_and_may_fail(
     await node.publish("x")
     assert "credentials() raised ConnectionResetError" in caplog.text
     assert "s3cret" not in caplog.text
+
+
+async def test_credentials_that_do_not_come_are_given_up(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(redis.url, "stream", credentials=trio.sleep_forever, timeout=0.05)
+    with trio.move_on_after(0.2):
+        await node.relay.run()
+    assert "credentials() has returned nothing for 0.05 seconds" in caplog.text
+
+
+async def test_what_credentials_log_is_logged(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may ask Redis themselves."""
+
+    def credentials() -> tuple[str, str]:
+        logging.getLogger("coredis").error("theirs")
+        return "nobody", "x"
+
+    with pytest.raises(RefusedError):
+        await Node(redis.url, "stream", credentials=credentials).relay.run()
+    assert caplog.messages == ["theirs"]
 
 
 @pytest.mark.parametrize("pair", [None, "u", ("u",), ("u", 1), ("u", "p", "q")])

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import re
+import socket
 import ssl
+import threading
 from collections.abc import AsyncGenerator, Callable, Generator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any, Final
 
 import pytest
@@ -80,6 +83,41 @@ async def test_a_wrong_database_or_password(
     assert why in await refusal(redis.url.replace("//", f"//{user}") + database, caplog)
 
 
+async def test_a_server_that_is_too_old(
+    redis: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    def aged(reply: bytes) -> bytes:
+        return re.sub(rb"version\r\n\$\d+\r\n[^\r]+", b"version\r\n$6\r\n6.2.14", reply)
+
+    async with line_to(redis) as line:
+        line.garbles = (b"HELLO", aged)
+        why = await refusal(line.url, caplog)
+    assert "this server is of version 6.2.14: the relay needs Redis 7 or later, or Valkey" in why
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_a_port_of_something_else(
+    redis: RedisServer, scheme: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with line_to(redis) as line:
+        line.says = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+        why = await refusal(f"{scheme}://localhost:{line.port}", caplog)
+    assert "this port is of something else than Redis" in why
+
+
+async def test_what_shows_only_once_the_server_is_there(redis: RedisServer) -> None:
+    """It is looked at each time, not only after the first failure."""
+    async with line_to(redis, tls("localhost")[0]) as line:
+        line.refuses = True
+        relay = relay_of(f"redis://localhost:{line.port}")
+        refused = pytest.RaisesExc(RefusedError, match="this port speaks TLS")
+        with pytest.RaisesGroup(refused), trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(relay.run)
+                await until(lambda: relay.statistics().sessions_lost > 0)
+                line.refuses = False
+
+
 async def test_a_read_only_replica(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     with redis_server("--replicaof", f"127.0.0.1 {redis.port}") as replica:
         await until(lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
@@ -122,6 +160,13 @@ async def test_a_cluster(caplog: pytest.LogCaptureFixture) -> None:
             assert "this is a Cluster, whose nodes the relay does not follow" in why
 
 
+async def test_a_cluster_of_which_no_node_has_the_slot(caplog: pytest.LogCaptureFixture) -> None:
+    """As that is which was just made by ``cluster-enabled yes``."""
+    with redis_server("--cluster-enabled", "yes", "--cluster-port", str(free_port())) as server:
+        why = await refusal(server.url, caplog)
+    assert "this is a Cluster in which no node has the stream's slot" in why
+
+
 @asynccontextmanager
 async def over_tls(server: RedisServer, name: str) -> AsyncGenerator[tuple[int, ssl.SSLContext]]:
     """Open a port that speaks TLS; yield it, and a context that trusts it under that name."""
@@ -156,6 +201,51 @@ async def test_tls_to_a_port_that_has_none(
 ) -> None:
     why = await refusal(redis.url.replace("redis:", "rediss:"), caplog)
     assert "this port speaks no TLS: the URL must begin with redis://" in why
+
+
+@contextmanager
+def port_of(server_side: ssl.SSLContext) -> Generator[int]:
+    """Open a port where only hands are shaken; unlike Trio's, it tells why it does not."""
+
+    def shake_hands() -> None:
+        with suppress(OSError):
+            while True:
+                with listener.accept()[0] as client, suppress(OSError):
+                    server_side.wrap_socket(client, server_side=True).close()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=shake_hands)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "wanted", "why"),
+    [
+        ("rediss", {"verify_mode": ssl.CERT_REQUIRED}, "has a client certificate, by load_cert"),
+        ("rediss", {"minimum_version": ssl.TLSVersion.TLSv1_3}, "both sides have"),
+        (
+            "redis",
+            {"verify_mode": ssl.CERT_REQUIRED, "maximum_version": ssl.TLSVersion.TLSv1_2},
+            "this port speaks TLS",
+        ),
+    ],
+)
+async def test_a_server_that_wants_another_tls(
+    scheme: str, wanted: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As Redis wants a client certificate, unless it is told not to."""
+    server_side, client_side = tls("localhost")
+    for name, value in wanted.items():
+        setattr(server_side, name, value)
+    client_side.maximum_version = ssl.TLSVersion.TLSv1_2  # In which hands are shaken at first.
+    context = client_side if scheme == "rediss" else None
+    with port_of(server_side) as port:
+        assert why in await refusal(f"{scheme}://localhost:{port}", caplog, ssl_context=context)
 
 
 async def test_what_may_pass_is_waited_for_with_one_line(caplog: pytest.LogCaptureFixture) -> None:

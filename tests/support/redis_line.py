@@ -82,6 +82,8 @@ class Line:
         self.loses_reply_to: bytes | None = None
         #: Makes something else of the next reply to a request with these bytes.
         self.garbles: tuple[bytes, Callable[[bytes], bytes]] | None = None
+        #: What is said to each request, whatever the server says.
+        self.says: bytes | None = None
         self._ssl_context = ssl_context
         self._holds: list[Hold] = []
         #: What was asked for and answered.
@@ -160,6 +162,7 @@ class Line:
 
     async def _carry_replies(self, connection: _Connection, far: trio.SocketStream) -> None:
         while reply := await far.receive_some():
+            reply = self.says or reply
             lost = self.loses_reply_to
             if lost is not None and lost in connection.request:
                 self.loses_reply_to = None

@@ -10,21 +10,34 @@ from __future__ import annotations
 import inspect
 import ssl
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, Final, final
 
 import attrs
 import trio
 from coredis import Sentinel
 from coredis.connection import TCPLocation
-from coredis.exceptions import RedisError
+from coredis.exceptions import AuthenticationError
 from coredis.pool import ConnectionPool
 
+from ._logs import only_our_word
+from ._probe import Speech, spoken
 from ._refusals import RefusedError, SessionLostError, translated
 from ._url import RedisURL
 
 #: Seconds in which a port tells what it speaks, or is taken to speak what it should.
 _PROBE: Final = 1.0
+
+_OTHER: Final = "this port is of something else than Redis: change host or port in the URL"
+
+#: What is wrong with a scheme at a port that speaks so.
+_MISMATCHES: Final[dict[tuple[str, Speech], str]] = {
+    ("redis", "TLS"): "this port speaks TLS: the URL must begin with rediss://",
+    ("rediss", "Redis"): "this port speaks no TLS: the URL must begin with redis://",
+    ("redis+sentinel", "TLS"): "this port speaks TLS: Sentinels are asked without TLS",
+    ("redis", "other"): _OTHER,
+    ("rediss", "other"): _OTHER,
+    ("redis+sentinel", "other"): _OTHER,
+}
 
 #: Returns a user and a password.
 Credentials = Callable[[], tuple[str, str] | Awaitable[tuple[str, str]]]
@@ -69,9 +82,12 @@ class Address:
         """
         options: dict[str, Any] = {"ssl_context": self.ssl_context} if self.ssl_context else {}
         if self.credentials is not None:
-            options["username"], options["password"] = await _ask_for(self.credentials)
+            pair = await _ask_for(self.credentials, self.timeout)
+            options["username"], options["password"] = pair
+        with only_our_word():
+            url = await self._ask_sentinels() if self.url.service else self.url.text
         return ConnectionPool.from_url(
-            await self._ask_sentinels() if self.url.service else self.url.text,
+            url,
             decode_components=True,
             max_connections=1,
             timeout=self.timeout,
@@ -81,61 +97,55 @@ class Address:
         )
 
     async def mismatch(self) -> str | None:
-        """Return what is wrong if the port speaks TLS and the URL does not, or the reverse."""
-        ((host, port),) = self.url.hosts[:1]
-        patience = min(self.timeout, _PROBE)
-        with trio.move_on_after(patience), suppress(OSError, trio.BrokenResourceError):
-            if self.url.scheme == "redis" and await _speaks_tls(host, port):
-                return "this port speaks TLS: the URL must begin with rediss://"
-            if self.url.scheme == "rediss" and await _speaks_plainly(host, port):
-                return "this port speaks no TLS: the URL must begin with redis://"
+        """Return what is wrong if a port does not speak what the URL says."""
+        if self.url.scheme == "unix":
+            return None
+        for host, port in self.url.hosts:
+            with trio.move_on_after(min(self.timeout, _PROBE)):
+                if why := _MISMATCHES.get((self.url.scheme, await spoken(host, port))):
+                    return why
         return None
 
     async def _ask_sentinels(self) -> str:
         """Return the URL of the primary."""
-        failure: Exception = RefusedError(f"no Sentinel knows the service {self.url.service!r}")
+        failures: list[Exception] = []
         options = {"connect_timeout": self.timeout, "stream_timeout": self.timeout}
         locations = [TCPLocation(host, port) for host, port in self.url.hosts]
         async with Sentinel(locations, sentinel_kwargs=options) as sentinels:
             for sentinel in sentinels.sentinels:
                 try:
                     found = await sentinel.sentinel_get_master_addr_by_name(str(self.url.service))
-                except (RedisError, OSError) as error:
-                    failure = translated(error)
-                    continue
-                if found:
-                    host, port = found
-                    return self.url.of_primary(_text(host), int(port))
-        raise failure
+                except AuthenticationError as error:
+                    why = f"Sentinels that want a password are not supported ({error})"
+                    failures.append(RefusedError(why))
+                except Exception as error:  # Whatever the parser makes of what it cannot read.
+                    failures.append(translated(error))
+                else:
+                    if found:
+                        host, port = found
+                        return self.url.of_primary(_text(host), int(port))
+                    why = f"no Sentinel knows the service {self.url.service!r}"
+                    failures.append(RefusedError(why))
+        # Those who are away may know no more than those who are there.
+        raise next((why for why in failures if isinstance(why, RefusedError)), failures[-1])
 
 
-async def _ask_for(credentials: Credentials) -> tuple[str, str]:
-    try:
-        pair = credentials()
-        if inspect.isawaitable(pair):
-            pair = await pair
-    except Exception as error:
-        raise SessionLostError(f"credentials() raised {type(error).__name__}") from error
+async def _ask_for(credentials: Credentials, patience: float) -> tuple[str, str]:
+    pair: Any = None
+    with trio.move_on_after(patience) as scope:
+        try:
+            pair = credentials()
+            if inspect.isawaitable(pair):
+                pair = await pair
+        except Exception as error:
+            raise SessionLostError(f"credentials() raised {type(error).__name__}") from error
+    if scope.cancelled_caught:
+        raise SessionLostError(f"credentials() has returned nothing for {patience:g} seconds")
     match pair:
         case (str(user), str(password)):
             return user, password
         case _:
             raise RefusedError("credentials() must return (user, password), two str")
-
-
-async def _speaks_tls(host: str, port: int) -> bool:
-    """Tell by a handshake; nothing is said behind it, so nobody need be trusted."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    async with await trio.open_tcp_stream(host, port) as stream:
-        await trio.SSLStream(stream, context, server_hostname=host).do_handshake()
-    return True
-
-
-async def _speaks_plainly(host: str, port: int) -> bool:
-    async with await trio.open_tcp_stream(host, port) as stream:
-        await stream.send_all(b"PING\r\n")
-        return bytes(await stream.receive_some(1)) in (b"+", b"-")
 
 
 def _text(host: str | bytes) -> str:

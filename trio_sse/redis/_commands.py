@@ -15,9 +15,12 @@ from typing import Any, Final, final
 
 from ._history import ORIGIN
 from ._outbox import MAX_BYTES, PendingEvent
-from ._refusals import IdleSessionLostError, MissingKeyError, SessionLostError
+from ._refusals import MissingKeyError, RefusedError, SessionLostError
 from ._replies import Extent, Page, read_entries, read_extent, read_id, read_ids, read_page
 from ._session import Session
+
+#: The first Redis that tells how many entries a stream ever had.
+_OLDEST: Final = 7
 
 #: Seconds that Redis waits for a next event before it says that there is none.
 _BLOCKS: Final = 1.0
@@ -31,6 +34,9 @@ _MAX_HALVINGS: Final = 3
 
 #: Seconds that a batch can be told from its repetition.
 _MARKER_LIFETIME: Final = 24 * 3600
+
+#: Seconds that what is written to see whether that is possible stays.
+_TOUCH_LIFETIME: Final = 60
 
 #: Appends a batch, unless it was done already: one whose acknowledgement was lost is sent again,
 #: and a request that was held up on its way may arrive after its repetition. The marker and the
@@ -129,15 +135,8 @@ class RedisStream:
         return read_ids(reply, number, len(events))
 
     async def touch(self, session: Session) -> None:
-        """Use the connection for nothing.
-
-        Raises:
-            IdleSessionLostError: If it is gone.
-        """
-        try:
-            await session.command(b"EVAL", "return 1", 0)  # PING may not be permitted.
-        except SessionLostError as error:
-            raise IdleSessionLostError(str(error)) from error
+        """Write what nobody reads, and what goes by itself, to see whether that is possible."""
+        await session.command(b"SET", f"{self._marker}:touch", "", b"EX", _TOUCH_LIFETIME)
 
     async def read(self, session: Session, after: str, count: int, *, is_light: bool) -> Page:
         """Return what follows an id, at most so much; wait a while if there is nothing.
@@ -179,6 +178,12 @@ class RedisStream:
             RefusedError: If one of them is refused, and so will always be.
             SessionLostError: If it cannot be read now; what cannot be written can wait.
         """
+        version = session.server_version
+        if int(version.partition(".")[0]) < _OLDEST:
+            raise RefusedError(
+                f"this server is of version {version}: the relay needs Redis {_OLDEST} or later, "
+                "or Valkey"
+            )
         await session.command(b"XRANGE", self._key, b"-", b"+", b"COUNT", 1)
         await session.command(b"XREAD", b"COUNT", 1, b"STREAMS", self._key, b"$")
         await self.newest(session, [ORIGIN])

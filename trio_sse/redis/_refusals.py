@@ -39,6 +39,10 @@ class RefusedError(PermissionError):
     """Redis refuses what a relay must do, and always will: the message tells what mends it."""
 
 
+class ReplicaError(RefusedError):
+    """The server is a replica; where Sentinels told of it, they will tell of its primary yet."""
+
+
 #: Kinds of errors, or words of theirs, that will not pass, and what mends them.
 _FIXES: Final[tuple[tuple[type[BaseException] | str, str], ...]] = (
     (AuthenticationError, "give the right user and password, in the URL or by credentials="),
@@ -49,6 +53,10 @@ _FIXES: Final[tuple[tuple[type[BaseException] | str, str], ...]] = (
     (
         ReadOnlyError,
         "this is a read-only replica: give its primary's address, or redis+sentinel://",
+    ),
+    (
+        "'SENTINEL'",
+        "this is no Sentinel: the URL must begin with redis:// for a server's own address",
     ),
     (
         UnknownCommandError,
@@ -64,6 +72,11 @@ _FIXES: Final[tuple[tuple[type[BaseException] | str, str], ...]] = (
         "this is a Cluster, whose nodes the relay does not follow: use a server of its own, or the "
         "node that has the stream's slot",
     ),
+    (
+        "Hash slot not served",
+        "this is a Cluster in which no node has the stream's slot: use a server of its own, or "
+        "give all slots to the nodes",
+    ),
     (ClusterCrossSlotError, "in a Cluster the stream needs a hash tag, as in stream='{chat}'"),
     ("DB index is out of range", "this server has no such database: change that in the URL"),
     ("SELECT is not allowed", "a Cluster has no database but 0: leave it out of the URL"),
@@ -72,6 +85,11 @@ _FIXES: Final[tuple[tuple[type[BaseException] | str, str], ...]] = (
         ssl.SSLCertVerificationError,
         "give ssl_context=ssl.create_default_context(cafile=...) with the authority that signed "
         "the certificate, and a host name that is in it",
+    ),
+    (
+        "_ALERT_",  # Of TLS: what the server says before it ends a handshake.
+        "give what the server wants: an ssl_context that has a client certificate, by "
+        "load_cert_chain(), or a version and a cipher that both sides have",
     ),
 )
 
@@ -87,7 +105,7 @@ def translated(error: BaseException) -> SessionLostError | RefusedError:
         text += f" ({str(chain[-1]) or type(chain[-1]).__name__})"
     for sign, fix in _FIXES:
         if any(sign in str(e) if isinstance(sign, str) else isinstance(e, sign) for e in chain):
-            return RefusedError(f"{text}; {fix}")
+            return (ReplicaError if sign is ReadOnlyError else RefusedError)(f"{text}; {fix}")
     return MissingKeyError(text) if str(error) == "no such key" else SessionLostError(text)
 
 

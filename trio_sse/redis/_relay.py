@@ -21,18 +21,15 @@ from ._address import Address, Credentials
 from ._commands import RedisStream
 from ._history import StreamHistory
 from ._outbox import Outbox, PendingEvent
+from ._publisher import Publisher
 from ._reader import StreamReader
-from ._refusals import IdleSessionLostError
 from ._replay import Replayer
-from ._session import Session, Sessions
+from ._session import Sessions
 from ._statistics import RelayStatistics
 from ._url import RedisURL
 
 #: Seconds that the end of a relay waits until Redis has what was broadcast before.
 _FLUSH_TIMEOUT: Final = 1.0
-
-#: Seconds after which an idle connection is used, so that it is not taken for dead.
-_WARM: Final = 10.0
 
 _logger = logging.getLogger("trio_sse")
 
@@ -89,10 +86,10 @@ class RedisRelay:
         self._sessions = Sessions(address)
         self._stream = RedisStream(stream, maxlen)
         self._outbox = Outbox(outbox_size, outbox_bytes, window=maxlen)
-        self._published = 0
         self._dropped = 0
         self._node: Node | None = None
         self._reader: StreamReader
+        self._publisher: Publisher
         self._replayer: Replayer
         self._run_guard: RunGuard | None = None
 
@@ -107,6 +104,7 @@ class RedisRelay:
         self._node = node
         history = StreamHistory(history_size)
         self._reader = StreamReader(self._stream, node, history, self._outbox)
+        self._publisher = Publisher(self._stream, self._outbox, self._reader)
         self._replayer = Replayer(self._sessions, self._stream, history, self._reader)
         return history
 
@@ -133,10 +131,10 @@ class RedisRelay:
                 await self._reader.reading.wait()
                 nursery.start_soon(self._replayer.run)
                 nursery.start_soon(self._publish, flushing)
-                task_status.started()
-                await self._wait_for_the_end(flushing, run_guard)
+                await self._accept(flushing, run_guard, task_status)
         finally:
             self._reader.started, self._reader.reading = trio.Event(), trio.Event()
+            self._publisher.tried = trio.Event()
             self._run_guard = None
             self._drop()
 
@@ -187,13 +185,13 @@ class RedisRelay:
         """Return how the relay is, once a broadcaster has it."""
         reader, oldest = self._reader, self._outbox.oldest_posted_at
         return RelayStatistics(
-            ready=reader.reads and self._outbox.attempts < 2,
+            ready=reader.reads and self._publisher.works,
             head=reader.head,
             lag=reader.lag,
             outbox_events=len(self._outbox),
             outbox_bytes=self._outbox.bytes,
             outbox_age=0.0 if oldest is None else trio.current_time() - oldest,
-            published=self._published,
+            published=self._publisher.published,
             received=reader.received,
             refused=reader.refused,
             dropped=self._dropped,
@@ -210,32 +208,16 @@ class RedisRelay:
 
     async def _publish(self, flushing: trio.CancelScope) -> None:
         with flushing:
-            await self._sessions.keep_session(self._send_batches)
+            await self._sessions.keep_session(self._publisher.send)
 
-    async def _send_batches(self, session: Session) -> None:
-        """Send what is in the outbox, until it is closed and empty."""
-        while events := await self._next_batch(session):
-            number = self._outbox.batch_number
-            attempts = self._outbox.attempts
-            ids = await self._stream.append(session, number, events, attempts)
-            self._outbox.acknowledge(ids)
-            self._outbox.take_back(self._reader.head)  # They may have been faster.
-            self._published += len(events)
-
-    async def _next_batch(self, session: Session) -> list[PendingEvent]:
-        """Wait for what is to be sent; meanwhile let nobody on the way forget the connection."""
-        while True:
-            with trio.move_on_after(_WARM):
-                events = await self._outbox.batch()
-                if not session.is_usable:
-                    raise IdleSessionLostError("the connection was closed while it was idle")
-                return events
-            await self._stream.touch(session)
-
-    async def _wait_for_the_end(self, flushing: trio.CancelScope, run_guard: RunGuard) -> None:
+    async def _accept(
+        self, flushing: trio.CancelScope, run_guard: RunGuard, task_status: trio.TaskStatus[None]
+    ) -> None:
         """Accept events until cancelled, then leave a little time to what is on its way."""
         self._outbox.open(run_guard)
         try:
+            await self._publisher.tried.wait()
+            task_status.started()
             await trio.sleep_forever()
         finally:
             self._outbox.close()

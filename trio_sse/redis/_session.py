@@ -13,7 +13,6 @@ import math
 import random
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import Any, Final, final
 
 import attrs
@@ -22,9 +21,11 @@ from coredis.connection import BaseConnection
 from coredis.exceptions import RedisError
 
 from ._address import Address
+from ._logs import only_our_word
 from ._refusals import (
     IdleSessionLostError,
     RefusedError,
+    ReplicaError,
     SessionLostError,
     leaf,
     translated,
@@ -38,10 +39,6 @@ _logger = logging.getLogger("trio_sse")
 
 _FAILURES: Final = (RedisError, OSError)
 
-#: Whether what coredis logs is of a connection of ours, and told by us, in a line.
-_is_ours: Final = ContextVar("_is_ours", default=False)
-logging.getLogger("coredis").addFilter(lambda _: not _is_ours.get())
-
 #: A command's name and its arguments.
 Command = tuple[bytes, *tuple[bytes | str | int, ...]]
 
@@ -53,6 +50,11 @@ class Session:
 
     _connection: BaseConnection
     _timeout: float
+
+    @property
+    def server_version(self) -> str:
+        """The version that the server says it has."""
+        return self._connection.server_version or ""
 
     @property
     def is_usable(self) -> bool:
@@ -123,17 +125,15 @@ class Sessions:
             SessionLostError: If the connection cannot be made, or was lost.
             RefusedError: If Redis refuses.
         """
-        is_ours = _is_ours.set(True)
         try:
             pool = await self.address.pool()
-            async with pool, pool.acquire() as connection:
-                yield Session(connection, self.timeout)
+            with only_our_word():
+                async with pool, pool.acquire() as connection:
+                    yield Session(connection, self.timeout)
         except BaseExceptionGroup as error:  # Of coredis's nurseries, whatever went wrong in them.
             cause = error
         else:
             return
-        finally:
-            _is_ours.reset(is_ours)
         # Cancelled amid its handshake, coredis says that the connection failed.
         await trio.lowlevel.checkpoint_if_cancelled()
         raise _unwrapped(cause) from cause
@@ -146,35 +146,34 @@ class Sessions:
         Raises:
             RefusedError: If Redis refuses, and it is `refusable`; else it may think better of it.
         """
-        pause = _SHORTEST_PAUSE
+        pause, told = _SHORTEST_PAUSE, ""
         while True:
             opened_at = trio.current_time()
             try:
                 async with self.open_session() as session:
                     await use(session)
+                return
+            except IdleSessionLostError:
+                continue  # Nothing was lost with it, so nothing is told, and no time is lost.
             except (SessionLostError, RefusedError) as error:
+                self.sessions_lost += 1
+                self.last_error = reason = str(error)
                 if refusable:
                     await self._check_may_pass(error)
-                is_news = not isinstance(error, IdleSessionLostError)
-                self._note(error, is_news)
-            else:
-                return
             if trio.current_time() - opened_at > _LONGEST_PAUSE:
-                pause = _SHORTEST_PAUSE
-            if is_news and pause == _SHORTEST_PAUSE:
-                _logger.warning("no connection to Redis, trying again: %s", self.last_error)
+                pause, told = _SHORTEST_PAUSE, ""
+            if told != reason:
+                _logger.warning("no connection to Redis, trying again: %s", reason)
+            told = reason
             await trio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 (keeps no secret)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _note(self, error: Exception, is_news: bool) -> None:
-        self.sessions_lost += is_news
-        self.last_error = str(error)
-
     async def _check_may_pass(self, error: SessionLostError | RefusedError) -> None:
         """Raise if that will be so each time."""
-        if isinstance(error, RefusedError):
+        may_pass = isinstance(error, ReplicaError) and self.address.url.service
+        if isinstance(error, RefusedError) and not may_pass:
             raise error
-        if not self.last_error and (why := await self.address.mismatch()):
+        if why := await self.address.mismatch():
             raise RefusedError(f"{why} ({error})") from error
 
 
