@@ -26,7 +26,8 @@ def nodes(nursery: trio.Nursery, server: RedisServer) -> Nodes:
 
 #: The permissions that a node needs: of commands, and of keys, by the key of its stream.
 FULL_NODE: Final = (
-    "-@all +eval +xadd +get +set +xread +xrange +xinfo|stream ~{stream} ~{{{stream}}}:producer:*"
+    "-@all +eval +xadd +get +set +time +xread +xrange +xinfo|stream "
+    "~{stream} ~{{{stream}}}:producer:*"
 )
 
 

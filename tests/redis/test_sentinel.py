@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Container, Generator, Sequence
 from contextlib import ExitStack
 from typing import final
 
@@ -10,6 +10,7 @@ import attrs
 import pytest
 import trio
 
+from trio_sse import RESET_EVENT, Subscription
 from trio_sse.redis import RedisRelay, RefusedError
 
 from ..support.events import numbers, take_data
@@ -17,6 +18,7 @@ from ..support.redis_line import line_to
 from ..support.redis_server import PERSISTENT, RedisServer, redis_server, sentinel
 from ..support.relay_nodes import Node, Nodes
 from ..support.tcp import free_port
+from ..support.thorough import THOROUGH
 from ..support.waiting import PATIENCE, until
 from .test_access import tls
 
@@ -34,6 +36,17 @@ class Fleet:
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{server.port}" for server in self.sentinels)
         return f"redis+sentinel://127.0.0.1:{free_port()},{hosts}/service/0"
+
+    @property
+    def servers(self) -> tuple[RedisServer, RedisServer]:
+        """Who is the primary now, as a Sentinel says, and the other one."""
+        _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "service")
+        both = (self.primary, self.replica)
+        return both if int(port) == self.primary.port else both[::-1]
+
+    def is_in_touch(self) -> bool:
+        """Whether the other one has what the primary has, and follows it."""
+        return b"state=online" in self.servers[0].ask("INFO", "replication")
 
     def is_ready(self) -> bool:
         """Whether all Sentinels know each other and the replica."""
@@ -74,6 +87,82 @@ async def test_a_failover_loses_nothing_that_the_new_primary_has(
             assert await take_data(other, 40) == numbers(1, 40)
     assert fleet.replica.ask("XLEN", nodes.stream) == 40
     assert [node.relay.statistics().gaps for node in (here, there)] == [0, 0]
+
+
+async def publish_all_the_time(node: Node, name: str, over: trio.Event) -> None:
+    number = 0
+    while not over.is_set():
+        await node.publish(f"{name} {number}")
+        number += 1
+    await node.publish(f"{name} last")
+
+
+async def read_to_the_end(client: Subscription) -> list[tuple[str, str]]:
+    """Return the events, up to the last one of both nodes."""
+    told: list[tuple[str, str]] = []
+    lasts = 0
+    async for event in client:
+        told.append((event.event, str(event.data)))
+        lasts += event.data in ("here last", "there last")
+        if lasts == 2:
+            break
+    return told
+
+
+def check_told(told: Sequence[tuple[str, str]], left: Container[str]) -> None:
+    """All that is left in Redis has come, once and in order, but for what a reset told before."""
+    awaited: dict[str, int] = {"here": 0, "there": 0}
+    for kind, data in told:
+        name, _, text = data.partition(" ")
+        if kind == RESET_EVENT:
+            awaited.clear()
+        elif text != "last":
+            number = int(text)
+            before = awaited.setdefault(name, number)
+            assert before <= number, f"{data} came again"
+            missing = [f"{name} {n}" for n in range(before, number) if f"{name} {n}" in left]
+            assert missing == []
+            awaited[name] = number + 1
+
+
+async def test_failovers_under_load_lose_nothing_in_silence_that_the_new_primary_has(
+    fleet: Fleet, nursery: trio.Nursery
+) -> None:
+    await until(fleet.is_ready)
+    nodes = Nodes(nursery, fleet.primary)
+    over = trio.Event()
+    stories: list[list[tuple[str, str]]] = []
+
+    async def read(client: Subscription) -> None:
+        stories.append(await read_to_the_end(client))
+
+    with trio.fail_after(3 * PATIENCE):
+        async with trio.open_nursery() as load:
+            started = [await nodes.start(fleet.url, timeout=0.5, maxlen=10**6) for _ in range(2)]
+            for name, node in zip(("here", "there"), started, strict=True):
+                load.start_soon(read, node.broadcaster.subscribe())
+                load.start_soon(publish_all_the_time, node, name, over)
+            for _ in range(4 if THOROUGH else 1):
+                await until(fleet.is_in_touch)
+                await trio.sleep(0.1)
+                primary, other = fleet.servers
+                primary.kill()
+                await until(lambda other=other: fleet.servers[0] is other)
+                primary.start()
+            over.set()
+    entries = fleet.servers[0].ask("XRANGE", nodes.stream, "-", "+")
+    left = {fields[fields.index(b"data") + 1].decode() for _, fields in entries}
+    assert len(stories) == 2
+    for told in stories:
+        check_told(told, left)
+
+
+async def test_an_id_is_of_one_history_only(nursery: trio.Nursery, redis: RedisServer) -> None:
+    """Two primaries, for as long as Sentinels disagree, write in the same millisecond."""
+    node = await Nodes(nursery, redis).start()
+    ids = await node.publish(*numbers(1, 20))
+    assert "0" not in {event_id.partition("-")[2] for event_id in ids}
+    assert len({event_id.partition("-")[2] for event_id in ids}) == len(ids)
 
 
 async def refusal(hosts: str) -> str:

@@ -35,24 +35,36 @@ _MAX_HALVINGS: Final = 3
 #: Seconds that a batch can be told from its repetition.
 _MARKER_LIFETIME: Final = 24 * 3600
 
+#: Bits of the random part of an id.
+_ID_BITS: Final = 32
+
 #: Seconds that what is written to see whether that is possible stays.
 _TOUCH_LIFETIME: Final = 60
 
 #: Appends a batch, unless it was done already: one whose acknowledgement was lost is sent again,
 #: and a request that was held up on its way may arrive after its repetition. The marker and the
 #: entries are one transaction, so they are kept, replicated and lost together; unless the marker
-#: may not be written, which is tried first, since nothing is undone.
+#: may not be written, which is tried first, since nothing is undone. An id's second part begins at
+#: random: amid a failover two servers may write in the same millisecond, and one id must not be of
+#: two histories. An id that does not follow the last one is left to Redis, which then counts on.
 _APPEND: Final = """
 local done = redis.call('GET', KEYS[2])
 if done and tonumber(string.match(done, '^%d+')) >= tonumber(ARGV[1]) then return done end
 redis.call('SET', KEYS[2], done or '0', 'EX', ARGV[3])
+local now = redis.call('TIME')
+local id = now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. '-' .. ARGV[4]
 local ids = {ARGV[1]}
-for i = 4, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local fields = {'event', ARGV[i], 'data', ARGV[i + 1]}
   if ARGV[i + 2] ~= '' then
     fields[5], fields[6] = 'topic', string.sub(ARGV[i + 2], 2)
   end
-  ids[#ids + 1] = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', unpack(fields))
+  local added = redis.pcall('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], id, unpack(fields))
+  if type(added) == 'table' then
+    added = redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[2], '*', unpack(fields))
+  end
+  ids[#ids + 1] = added
+  id = string.match(added, '^%d+') .. '-*'
 end
 done = table.concat(ids, ' ')
 redis.call('SET', KEYS[2], done, 'EX', ARGV[3])
@@ -129,7 +141,7 @@ class RedisStream:
         reply: bytes = await session.command(
             b"EVAL",
             *(_APPEND, 2, self._key, self._marker, number, self.maxlen + 1, _MARKER_LIFETIME),
-            *fields,
+            *(1 + secrets.randbits(_ID_BITS), *fields),
             grace=size / _SLOWEST * 2 ** min(attempts - 1, _MAX_HALVINGS),
         )
         return read_ids(reply, number, len(events))
