@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import sys
@@ -47,6 +48,19 @@ async def test_a_shell_reaches_every_browser(
     await trio.run_process(["sh", str(example), text], env=environment, capture_stdout=True)
     (event,) = await take(stream, 1)
     assert (event.event, event.data) == ("said", text)
+
+
+async def test_a_job_without_trio_reaches_every_browser(
+    nodes: Nodes, redis: RedisServer, nursery: trio.Nursery
+) -> None:
+    node = Node(redis.url, "chat")
+    await nodes.run(node)
+    stream = await open_event_stream(nursery, sse_app(node.broadcaster))
+    text = f'a "quoted" word {secrets.token_hex(8)}'
+    server = ("127.0.0.1", str(redis.port))
+    await trio.run_process([sys.executable, str(EXAMPLES / "publish.py"), *server, text])
+    (event,) = await take(stream, 1)
+    assert (event.event, json.loads(event.data or "")) == ("said", {"text": text})
 
 
 @pytest.mark.parametrize("name", [b"note", b"\xff", b""])

@@ -41,8 +41,9 @@ class Fleet:
     def servers(self) -> tuple[RedisServer, RedisServer]:
         """Who is the primary now, as a Sentinel says, and the other one."""
         _, port = self.sentinels[0].ask("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "service")
-        both = (self.primary, self.replica)
-        return both if int(port) == self.primary.port else both[::-1]
+        if int(port) == self.primary.port:
+            return self.primary, self.replica
+        return self.replica, self.primary
 
     def is_in_touch(self) -> bool:
         """Whether the other one has what the primary has, and follows it."""
@@ -109,6 +110,14 @@ async def read_to_the_end(client: Subscription) -> list[tuple[str, str]]:
     return told
 
 
+async def fail_over(fleet: Fleet) -> None:
+    """Kill the primary; start it again as soon as one Sentinel names the other one."""
+    primary, other = fleet.servers
+    primary.kill()
+    await until(lambda: fleet.servers[0] is other)
+    primary.start()
+
+
 def check_told(told: Sequence[tuple[str, str]], left: Container[str]) -> None:
     """All that is left in Redis has come, once and in order, but for what a reset told before."""
     awaited: dict[str, int] = {"here": 0, "there": 0}
@@ -145,10 +154,7 @@ async def test_failovers_under_load_lose_nothing_in_silence_that_the_new_primary
             for _ in range(4 if THOROUGH else 1):
                 await until(fleet.is_in_touch)
                 await trio.sleep(0.1)
-                primary, other = fleet.servers
-                primary.kill()
-                await until(lambda other=other: fleet.servers[0] is other)
-                primary.start()
+                await fail_over(fleet)
             over.set()
     entries = fleet.servers[0].ask("XRANGE", nodes.stream, "-", "+")
     left = {fields[fields.index(b"data") + 1].decode() for _, fields in entries}

@@ -141,7 +141,8 @@ class RedisStream:
         reply: bytes = await session.command(
             b"EVAL",
             *(_APPEND, 2, self._key, self._marker, number, self.maxlen + 1, _MARKER_LIFETIME),
-            *(1 + secrets.randbits(_ID_BITS), *fields),
+            1 + secrets.randbits(_ID_BITS),
+            *fields,
             grace=size / _SLOWEST * 2 ** min(attempts - 1, _MAX_HALVINGS),
         )
         return read_ids(reply, number, len(events))

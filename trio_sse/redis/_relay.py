@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, final
 
 import trio
@@ -56,8 +58,8 @@ class RedisRelay:
             client that comes back waits for its past.
         ssl_context: For ``rediss://``; the default trusts the system's authorities and checks the
             host's name.
-        credentials: Returns (user, password), or does so when awaited; asked before each connection
-            is made, so that they may change.
+        credentials: Returns (user, password), or does so when awaited, within the timeout; asked
+            before each connection is made, so that they may change.
 
     Raises:
         ValueError: If a number is out of its range, or the URL will not do.
@@ -111,12 +113,13 @@ class RedisRelay:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry events until cancelled; it has started once the stream can be read.
 
-        While Redis cannot be reached it tries again, for ever: bound the start, if it matters, by
+        Whether it can be written, too, is known by then: `statistics` tells. While Redis
+        cannot be reached it tries again, for ever: bound the start, if it matters, by
         `trio.fail_after`. When cancelled it waits a second at most until Redis has what was
         broadcast before.
 
         Raises:
-            RefusedError: At the start, if the password, a permission or the key is wrong.
+            RefusedError: At the start, if something is wrong that will not pass.
             RuntimeError: If no broadcaster has this relay, or it runs already.
         """
         if self._node is None or self._run_guard is not None:
@@ -131,7 +134,10 @@ class RedisRelay:
                 await self._reader.reading.wait()
                 nursery.start_soon(self._replayer.run)
                 nursery.start_soon(self._publish, flushing)
-                await self._accept(flushing, run_guard, task_status)
+                with self._accepting(flushing, run_guard):
+                    await self._publisher.tried.wait()
+                    task_status.started()
+                    await trio.sleep_forever()
         finally:
             self._reader.started, self._reader.reading = trio.Event(), trio.Event()
             self._publisher.tried = trio.Event()
@@ -210,15 +216,12 @@ class RedisRelay:
         with flushing:
             await self._sessions.keep_session(self._publisher.send)
 
-    async def _accept(
-        self, flushing: trio.CancelScope, run_guard: RunGuard, task_status: trio.TaskStatus[None]
-    ) -> None:
-        """Accept events until cancelled, then leave a little time to what is on its way."""
+    @contextmanager
+    def _accepting(self, flushing: trio.CancelScope, run_guard: RunGuard) -> Generator[None]:
+        """Accept events within a block, then leave a little time to what is on its way."""
         self._outbox.open(run_guard)
         try:
-            await self._publisher.tried.wait()
-            task_status.started()
-            await trio.sleep_forever()
+            yield
         finally:
             self._outbox.close()
             flushing.deadline = trio.current_time() + _FLUSH_TIMEOUT

@@ -152,7 +152,6 @@ class Sessions:
             try:
                 async with self.open_session() as session:
                     await use(session)
-                return
             except IdleSessionLostError:
                 continue  # Nothing was lost with it, so nothing is told, and no time is lost.
             except (SessionLostError, RefusedError) as error:
@@ -160,6 +159,8 @@ class Sessions:
                 self.last_error = reason = str(error)
                 if refusable:
                     await self._check_may_pass(error)
+            else:
+                return
             if trio.current_time() - opened_at > _LONGEST_PAUSE:
                 pause, told = _SHORTEST_PAUSE, ""
             if told != reason:
