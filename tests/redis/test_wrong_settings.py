@@ -251,11 +251,12 @@ async def test_a_server_that_wants_another_tls(
 async def test_what_may_pass_is_waited_for_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
     """Without tracebacks of the client library; a server that is away may come back."""
     caplog.set_level(logging.DEBUG)
-    for scheme in ("redis", "rediss"):
+    host = f"127.0.0.1:{free_port()}"
+    for url in (f"redis://{host}", f"rediss://{host}", "unix:///nowhere/socket"):
         with trio.move_on_after(0.3):
-            await relay_of(f"{scheme}://127.0.0.1:{free_port()}").run()
+            await relay_of(url).run()
     lines = [record for record in caplog.records if record.name in ("trio_sse", "coredis")]
-    assert [record.name for record in lines] == ["trio_sse", "trio_sse"]
+    assert [record.name for record in lines] == ["trio_sse"] * 3
     assert "refused" in lines[0].getMessage()
 
 

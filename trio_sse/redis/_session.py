@@ -163,9 +163,10 @@ class Sessions:
                 return
             if trio.current_time() - opened_at > _LONGEST_PAUSE:
                 pause, told = _SHORTEST_PAUSE, ""
-            if told != reason:
+            kind = reason.partition(":")[0]  # How a connection was lost differs each time.
+            if kind != told:
                 _logger.warning("no connection to Redis, trying again: %s", reason)
-            told = reason
+            told = kind
             await trio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 (keeps no secret)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
