@@ -105,6 +105,17 @@ async def test_a_port_of_something_else(
     assert "this port is of something else than Redis" in why
 
 
+async def test_a_first_byte_that_went_wrong_refuses_nobody(redis: RedisServer) -> None:
+    async with line_to(redis) as line:
+        for says in (b"qPONG\r\n", b"7NOAUTH needed\r\n", b"\x15\0PONG\r\n"):
+            line.says = says
+            relay = relay_of(f"redis://localhost:{line.port}")
+            with trio.move_on_after(2) as scope:
+                await relay.run()
+            assert scope.cancelled_caught
+            assert relay.statistics().sessions_lost > 0
+
+
 async def test_what_shows_only_once_the_server_is_there(redis: RedisServer) -> None:
     """It is looked at each time, not only after the first failure."""
     async with line_to(redis, tls("localhost")[0]) as line:

@@ -46,13 +46,17 @@ _TOUCH_LIFETIME: Final = 60
 #: entries are one transaction, so they are kept, replicated and lost together; unless the marker
 #: may not be written, which is tried first, since nothing is undone. An id's second part begins at
 #: random: amid a failover two servers may write in the same millisecond, and one id must not be of
-#: two histories. An id that does not follow the last one is left to Redis, which then counts on.
+#: two histories. An id that does not follow the last one is left to Redis, which then counts on; so
+#: are all for a user who may not ask for the time.
 _APPEND: Final = """
 local done = redis.call('GET', KEYS[2])
 if done and tonumber(string.match(done, '^%d+')) >= tonumber(ARGV[1]) then return done end
 redis.call('SET', KEYS[2], done or '0', 'EX', ARGV[3])
-local now = redis.call('TIME')
-local id = now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. '-' .. ARGV[4]
+local now = redis.pcall('TIME')
+local id = '*'
+if not now.err then
+  id = now[1] .. string.format('%03d', math.floor(now[2] / 1000)) .. '-' .. ARGV[4]
+end
 local ids = {ARGV[1]}
 for i = 5, #ARGV, 3 do
   local fields = {'event', ARGV[i], 'data', ARGV[i + 1]}

@@ -13,8 +13,8 @@ from typing import Final, Literal
 
 import trio
 
-#: How TLS begins to say that it is not understood.
-_ALERT: Final = b"\x15"
+#: What Redis says after its first byte, which may have gone wrong on its way.
+_OF_REDIS: Final = (b"PONG", b"NOAUTH", b"ERR", b"DENIED", b"LOADING")
 
 #: `None` of a port that says nothing that tells.
 Speech = Literal["Redis", "TLS", "other"] | None
@@ -25,10 +25,10 @@ async def spoken(host: str, port: int) -> Speech:
     with suppress(OSError, trio.BrokenResourceError):
         async with await trio.open_tcp_stream(host, port) as stream:
             await stream.send_all(b"PING\r\n")
-            first = bytes(await stream.receive_some(1))
-        if first in (b"+", b"-"):
+            reply = bytes(await stream.receive_some(64))
+        if reply.startswith((b"+", b"-")):
             return "Redis"
-        if first not in (b"", _ALERT):
+        if reply[:3].isalnum() and not reply[1:].startswith(_OF_REDIS):  # As HTTP, 220, SSH.
             return "other"
     return "TLS" if await _shakes_hands(host, port) else None
 

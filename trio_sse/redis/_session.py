@@ -146,7 +146,7 @@ class Sessions:
         Raises:
             RefusedError: If Redis refuses, and it is `refusable`; else it may think better of it.
         """
-        pause, told = _SHORTEST_PAUSE, ""
+        pause, told = _SHORTEST_PAUSE, set[str]()
         while True:
             opened_at = trio.current_time()
             try:
@@ -162,11 +162,11 @@ class Sessions:
             else:
                 return
             if trio.current_time() - opened_at > _LONGEST_PAUSE:
-                pause, told = _SHORTEST_PAUSE, ""
+                pause, told = _SHORTEST_PAUSE, set()
             kind = reason.partition(":")[0]  # How a connection was lost differs each time.
-            if kind != told:
+            if kind not in told:
                 _logger.warning("no connection to Redis, trying again: %s", reason)
-            told = kind
+            told.add(kind)
             await trio.sleep(random.uniform(0.5, 1) * pause)  # noqa: S311 (keeps no secret)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
