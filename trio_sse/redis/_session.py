@@ -146,7 +146,8 @@ class Sessions:
         Raises:
             RefusedError: If Redis refuses, and it is `refusable`; else it may think better of it.
         """
-        pause, told = _SHORTEST_PAUSE, set[str]()
+        pause = _SHORTEST_PAUSE
+        told = set[str]()
         while True:
             opened_at = trio.current_time()
             try:
@@ -162,7 +163,8 @@ class Sessions:
             else:
                 return
             if trio.current_time() - opened_at > _LONGEST_PAUSE:
-                pause, told = _SHORTEST_PAUSE, set()
+                pause = _SHORTEST_PAUSE
+                told.clear()
             kind = reason.partition(":")[0]  # How a connection was lost differs each time.
             if kind not in told:
                 _logger.warning("no connection to Redis, trying again: %s", reason)
