@@ -105,16 +105,34 @@ async def test_a_port_of_something_else(
     assert "this port is of something else than Redis" in why
 
 
-async def test_a_first_byte_that_went_wrong_refuses_nobody(redis: RedisServer) -> None:
+@pytest.mark.parametrize("says", [b"qPONG\r\n", b"7NOAUTH needed\r\n", b"\x15\0PONG\r\n"])
+async def test_a_first_byte_that_went_wrong_refuses_nobody(
+    redis: RedisServer, nursery: trio.Nursery, says: bytes
+) -> None:
     async with line_to(redis) as line:
-        for says in (b"qPONG\r\n", b"7NOAUTH needed\r\n", b"\x15\0PONG\r\n"):
-            line.says = says
-            relay = relay_of(f"redis://localhost:{line.port}")
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(relay.run)
-                while relay.statistics().sessions_lost < 3:
-                    await trio.testing.wait_all_tasks_blocked()
-                nursery.cancel_scope.cancel()
+        line.says = says
+        relay = relay_of(f"redis://localhost:{line.port}")
+        nursery.start_soon(relay.run)
+        await until(lambda: relay.statistics().sessions_lost > 2)
+        line.says = None
+        await until(lambda: relay.statistics().ready)
+
+
+@pytest.mark.parametrize("version", [b"", b"x", b"7,\xff"])
+async def test_a_version_that_nobody_can_read_is_none_to_refuse(
+    redis: RedisServer, nursery: trio.Nursery, version: bytes
+) -> None:
+    """One garbled reply must not end what runs."""
+
+    def garbled(reply: bytes) -> bytes:
+        said = b"version\r\n$%d\r\n%b" % (len(version), version)
+        return re.sub(rb"version\r\n\$\d+\r\n[^\r]+", lambda _: said, reply)
+
+    async with line_to(redis) as line:
+        line.garbles = (b"HELLO", garbled)
+        relay = relay_of(line.url)
+        nursery.start_soon(relay.run)
+        await until(lambda: relay.statistics().ready)
 
 
 async def test_what_shows_only_once_the_server_is_there(redis: RedisServer) -> None:

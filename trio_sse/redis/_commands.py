@@ -196,7 +196,7 @@ class RedisStream:
             SessionLostError: If it cannot be read now; what cannot be written can wait.
         """
         version = session.server_version
-        if int(version.partition(".")[0]) < _OLDEST:
+        if (major := re.match("[0-9]+", version)) and int(major[0]) < _OLDEST:
             raise RefusedError(
                 f"this server is of version {version}: the relay needs Redis {_OLDEST} or later, "
                 "or Valkey"
