@@ -59,8 +59,6 @@ class Publisher:
 
     async def _next_batch(self, session: Session) -> list[PendingEvent]:
         """Wait for what is to be sent; meanwhile let nobody on the way forget the connection."""
-        if not session.is_usable:
-            raise SessionLostError("the connection was closed")
         while True:
             with trio.move_on_after(_WARM):
                 events = await self._outbox.batch()

@@ -154,7 +154,9 @@ class Sessions:
                 async with self.open_session() as session:
                     await use(session)
             except IdleSessionLostError:
-                continue  # Nothing was lost with it, so nothing is told, and no time is lost.
+                # Nothing was lost with it, so nothing is told; nor is time lost, if it was of use.
+                await trio.sleep_until(opened_at + _SHORTEST_PAUSE)
+                continue
             except (SessionLostError, RefusedError) as error:
                 self.sessions_lost += 1
                 self.last_error = reason = str(error)
