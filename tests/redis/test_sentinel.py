@@ -10,7 +10,7 @@ import attrs
 import pytest
 import trio
 
-from trio_sse import RESET_EVENT, Subscription
+from trio_sse import RESET_EVENT, ServerSentEvent, Subscription
 from trio_sse.redis import RedisRelay, RefusedError
 
 from ..support.events import numbers, take_data
@@ -98,12 +98,12 @@ async def publish_all_the_time(node: Node, name: str, over: trio.Event) -> None:
     await node.publish(f"{name} last")
 
 
-async def read_to_the_end(client: Subscription) -> list[tuple[str, str]]:
+async def read_to_the_end(client: Subscription) -> list[ServerSentEvent]:
     """Return the events, up to the last one of both nodes."""
-    told: list[tuple[str, str]] = []
+    told: list[ServerSentEvent] = []
     lasts = 0
     async for event in client:
-        told.append((event.event, str(event.data)))
+        told.append(event)
         lasts += event.data in ("here last", "there last")
         if lasts == 2:
             break
@@ -118,24 +118,30 @@ async def fail_over(fleet: Fleet) -> None:
     primary.start()
 
 
-def check_told(told: Sequence[tuple[str, str]], left: Sequence[str]) -> None:
+def check_told(told: Sequence[ServerSentEvent], left: Sequence[str]) -> None:
     """A client's story is of one history, all and in order, from one reset to the next.
 
-    What was said between two resets may be of a history that is gone since; but nobody goes from
-    one history to another without a reset.
+    What was said between two resets may be of a history that is gone since, and be said again in
+    the other one; but nobody goes from one history to another without a reset.
     """
-    positions = {text: position for position, text in enumerate(left)}
+    positions = {entry: position for position, entry in enumerate(left)}
     before: int | None = -1
     gone = False
-    for kind, data in told:
-        if kind == RESET_EVENT:
+    said: set[str | None] = set()
+    for event in told:
+        if event.event == RESET_EVENT:
             before, gone = None, False
-        elif data in positions:
-            assert not gone, f"{data} came after what is gone, without a reset"
-            assert before is None or positions[data] == before + 1, f"missed before {data}"
-            before = positions[data]
-        else:
+            said.clear()
+            continue
+        assert event.data not in said, f"{event.data} came again"
+        said.add(event.data)
+        position = positions.get(event.id or "")
+        if position is None:
             gone = True
+            continue
+        assert not gone, f"{event.data} came after what is gone, without a reset"
+        assert before is None or position == before + 1, f"missed before {event.data}"
+        before = position
 
 
 async def test_failovers_under_load_lose_nothing_in_silence_that_the_new_primary_has(
@@ -144,7 +150,7 @@ async def test_failovers_under_load_lose_nothing_in_silence_that_the_new_primary
     await until(fleet.is_ready)
     nodes = Nodes(nursery, fleet.primary)
     over = trio.Event()
-    stories: list[list[tuple[str, str]]] = []
+    stories: list[list[ServerSentEvent]] = []
 
     async def read(client: Subscription) -> None:
         stories.append(await read_to_the_end(client))
@@ -161,7 +167,7 @@ async def test_failovers_under_load_lose_nothing_in_silence_that_the_new_primary
                 await until(fleet.is_in_touch)  # What is said now cannot be lost any more.
             over.set()
     entries = fleet.servers[0].ask("XRANGE", nodes.stream, "-", "+")
-    left = [fields[fields.index(b"data") + 1].decode() for _, fields in entries]
+    left = [entry.decode() for entry, _ in entries]
     assert len(stories) == 2
     for told in stories:
         check_told(told, left)
