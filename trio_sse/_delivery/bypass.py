@@ -49,7 +49,16 @@ class Bypass:
         abort: Closes the connection with a reset.
     """
 
-    __slots__ = ("_coding", "_echo", "_is_open", "_opened", "_socket_writer", "abort", "writer")
+    __slots__ = (
+        "_coding",
+        "_echo",
+        "_is_open",
+        "_opened",
+        "_socket_writer",
+        "abort",
+        "sent",
+        "writer",
+    )
 
     def __init__(
         self,
@@ -60,6 +69,8 @@ class Bypass:
     ) -> None:
         self.writer = writer
         self.abort = abort
+        #: Bytes of the body that went this way.
+        self.sent = 0
         self._socket_writer = socket_writer
         self._coding = coding
         #: What must come by next, as it is on the wire.
@@ -96,6 +107,7 @@ class Bypass:
         """
         if not self._is_open:
             raise trio.ClosedResourceError("the way past the server was revoked")
+        self.sent += len(chunk)
         self._socket_writer.put(self._coding.frame(chunk))
 
     def flush_nowait(self) -> None:

@@ -147,6 +147,7 @@ async def _serve(program: _Program, listener: socket.socket) -> None:
     config = Config()
     config.bind = [f"fd://{listener.detach()}"]
     config.graceful_timeout = _GRACEFUL_TIMEOUT
+    config.loglevel = "WARNING"  # The program says itself where it serves.
     ended = trio.Event()
     start = partial(serve, write_timeout=_WRITE_TIMEOUT, shutdown_trigger=ended.wait)
     async with trio.open_nursery() as nursery:

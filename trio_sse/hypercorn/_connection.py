@@ -19,6 +19,7 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
+from hypercorn.logging import Logger
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
@@ -29,10 +30,10 @@ from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass, ChunkedCoding
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
+from ._exchange import Exchange
 from ._internals import begin_idle_time, forget_messages, places_of, spawn
+from ._listeners import Transport
 from ._protocols import Protocols
-
-Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 #: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
 _TLS_RECORD: Final = 16 * 1024
@@ -50,6 +51,7 @@ class Serving:
     """What the connections of one `serve` call share."""
 
     write_timeout: float
+    log: Logger
     writer: Writer = attrs.field(factory=Writer, init=False)
     streams: ActiveStreams = attrs.field(init=False)
     coding: ChunkedCoding = attrs.field(factory=ChunkedCoding, init=False)
@@ -208,22 +210,29 @@ class Connection(TCPServer):
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
     ) -> None:
         """Call the application, with our extensions in the scope of an HTTP request."""
-        own = None
-        if scope["type"] == "http":
-            scope["extensions"][active_streams.EXTENSION] = self.serving.streams
-            self._bypass = own = self._offer_bypass(scope)
-            scope["extensions"].pop("http.response.push", None)  # No browser takes one.
-            send = _ShieldedEnd(send, self._socket_writer)
         try:
-            await self._call_app(scope, receive, send)
+            if scope["type"] == "http":
+                await self._answer(scope, receive, send)
+            else:
+                await self._call_app(scope, receive, send)
+        finally:
+            forget_messages(receive)
+            if not self._socket_writer.is_empty:
+                spawn(self, self._flush_rest)
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        exchange = Exchange(scope, send, self._socket_writer, self.serving.log)
+        scope["extensions"][active_streams.EXTENSION] = self.serving.streams
+        scope["extensions"].pop("http.response.push", None)  # No browser takes one.
+        self._bypass = own = self._offer_bypass(scope)
+        try:
+            await self._call_app(scope, receive, exchange.send)
         finally:
             if own is not None:
                 own.revoke()
                 if self._bypass is own:  # An application may go on beside the next request.
                     self._bypass = None
-            forget_messages(receive)
-            if not self._socket_writer.is_empty:
-                spawn(self, self._flush_rest)
+            await exchange.end(0 if own is None else own.sent)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
         if self._tls is not None or scope["http_version"] != "1.1" or scope["method"] != "GET":
@@ -236,25 +245,3 @@ class Connection(TCPServer):
     async def _flush_rest(self) -> None:
         with suppress(trio.BrokenResourceError):  # Who reads will notice it, too.
             await self._socket_writer.flush()
-
-
-@final
-@attrs.frozen(eq=False)
-class _ShieldedEnd:
-    """Lets hypercorn finish what it does at the end of a response, once that fits the socket.
-
-    It tells the application then that the client has left, on which many cancel the task that is
-    sending: hypercorn would be stopped before it recycles the connection, or closes it.
-    """
-
-    _send: Callable[[Any], Awaitable[None]]
-    _socket_writer: SocketWriter
-
-    async def __call__(self, message: Any) -> None:
-        if message["type"] == "http.response.body" and not message.get("more_body", False):
-            with suppress(trio.BrokenResourceError):  # The write to come is told the same.
-                await self._socket_writer.flush()
-            with trio.CancelScope(shield=True):
-                await self._send(message)
-        else:
-            await self._send(message)

@@ -157,8 +157,8 @@ class HTTP2:
         """After a stream has ended: end with the last one, if no other shall come."""
         if self._context.terminated.is_set():
             await self._go_away()
+        await self._frames.flush()  # Behind what is just being sent: an idle connection may end.
         if self._going_away and not self._streams:
-            await self._frames.flush()  # Behind what is just being sent.
             await self._send(Closed())
         else:
             await self._send(Updated(idle=self.idle))

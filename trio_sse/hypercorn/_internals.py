@@ -8,15 +8,25 @@ of hypercorn that are subclassed, or replaced, stand with their logic: `TCPServe
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
 
 import trio
+from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.utils import (
     parse_socket_addr,  # pyright: ignore[reportUnknownVariableType] (its argument's type)
 )
+
+
+def copy_with(config: Config, **settings: Any) -> Config:
+    """Return a copy with other settings (those of `Config`, or its `_log`)."""
+    own = copy.copy(config)
+    for name, value in settings.items():
+        setattr(own, name, value)
+    return own
 
 
 def spawn(connection: TCPServer, function: Callable[[], Awaitable[None]]) -> None:

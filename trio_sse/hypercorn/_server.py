@@ -12,33 +12,24 @@ to a streaming service, and what is done here:
 
 from __future__ import annotations
 
-import math
 import random
-import socket
-import ssl
 import warnings
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
 import trio
-from hypercorn.config import Config, Sockets
+from hypercorn.config import Config
 from hypercorn.trio.lifespan import Lifespan
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState, LifespanState
 
-# hypercorn's annotations of these two leave type arguments out.
-from hypercorn.utils import repr_socket_addr, wrap_app  # pyright: ignore[reportUnknownVariableType]
+# hypercorn's annotation leaves type arguments out.
+from hypercorn.utils import wrap_app  # pyright: ignore[reportUnknownVariableType]
 
-from ._connection import Connection, Serving, Transport
-
-_Listener = trio.SocketListener | trio.SSLListener[trio.SocketStream]
-
-#: Connections that may wait for accept: with hypercorn's 100, a thousand browsers that come at once
-#: (after a restart, say) wait for the kernel to try again, seconds later.
-_BACKLOG: Final = 1024
-
-#: Seconds for hypercorn to write the ends of HTTP/2 streams, which it puts on the wire by itself.
-_SETTLE: Final = 0.1
+from ._connection import Connection, Serving
+from ._exchange import AccessLog
+from ._internals import copy_with
+from ._listeners import Listener, Transport, bind, listen
 
 #: Seconds for the epilogue of what is cancelled (see `_delivery.response`), before connections are
 #: aborted.
@@ -74,12 +65,14 @@ async def serve(
     _check(config, write_timeout)
     state: LifespanState = {}
     lifespan = Lifespan(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, state)
-    sockets, ssl_context = config.create_sockets(), config.create_ssl_context()
+    ssl_context, bound = config.create_ssl_context(), bind(config)
     async with trio.open_nursery() as lifespan_nursery:
         await lifespan_nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
         # Not before: whoever connects would wait for the application.
-        listeners, urls = _listen(config, sockets, ssl_context, write_timeout)
+        listeners, urls = listen(bound, config, ssl_context, write_timeout)
+        for url in urls:
+            await config.log.info("Running on %s", url)
         task_status.started(urls)
         server = Server(app, config, state, write_timeout)
         await server.run(listeners, shutdown_trigger or trio.sleep_forever)
@@ -99,15 +92,15 @@ class Server:
         write_timeout: float,
     ) -> None:
         self._app = app
-        self._config = config
+        self._config = copy_with(config, _log=AccessLog(config.log))
         self._context = WorkerContext(_max_requests(config))
         self._state = state
-        self._serving = Serving(write_timeout)
+        self._serving = Serving(write_timeout, config.log)
         self._connections: set[Connection] = set()
         self._all_gone = trio.lowlevel.ParkingLot()
 
     async def run(
-        self, listeners: list[_Listener], shutdown_trigger: Callable[[], Awaitable[object]]
+        self, listeners: list[Listener], shutdown_trigger: Callable[[], Awaitable[object]]
     ) -> None:
         """Accept until the trigger returns; then give connections their time, and end them."""
         async with trio.open_nursery() as connections:
@@ -127,9 +120,6 @@ class Server:
         deadline = trio.current_time() + self._config.graceful_timeout
         with trio.move_on_at(deadline):
             await self._serving.streams.aclose()
-            # Once it is told, hypercorn closes a connection with its last stream, whatever that
-            # one still has to send.
-            await trio.sleep(_SETTLE)
         await self._context.terminated.set()
         with trio.move_on_at(deadline):
             while self._connections:
@@ -194,33 +184,3 @@ def _max_requests(config: Config) -> int | None:
     if config.max_requests is None:
         return None
     return config.max_requests + random.randint(0, config.max_requests_jitter)  # noqa: S311
-
-
-def _listen(
-    config: Config, sockets: Sockets, ssl_context: ssl.SSLContext | None, write_timeout: float
-) -> tuple[list[_Listener], list[str]]:
-    """Listen at every address of the configuration; return the listeners and their URLs."""
-    listeners: list[_Listener] = []
-    urls: list[str] = []
-    for sock in [*sockets.secure_sockets, *sockets.insecure_sockets]:
-        _harden(sock, write_timeout)
-        sock.listen(_BACKLOG if config.backlog == Config.backlog else config.backlog)
-        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-        address = repr_socket_addr(sock.family, sock.getsockname())
-        if ssl_context is not None and sock in sockets.secure_sockets:
-            listeners.append(trio.SSLListener(listener, ssl_context, https_compatible=True))
-            urls.append(f"https://{address}")
-        else:
-            listeners.append(listener)
-            urls.append(f"http://{address}")
-    return listeners, urls
-
-
-def _harden(sock: socket.socket, write_timeout: float) -> None:
-    """Let the kernel give up on a peer that is gone; accepted sockets inherit it."""
-    if sock.family == socket.AF_UNIX:
-        return
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    if hasattr(socket, "TCP_USER_TIMEOUT") and write_timeout < math.inf:
-        milliseconds = math.ceil(write_timeout * 1000)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)

@@ -1,0 +1,152 @@
+"""Where `serve` listens, and how it accepts.
+
+The addresses are those of hypercorn's configuration, and hypercorn opens most of the sockets. It
+knows sockets; it knows neither connections nor applications.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, cast, final
+
+import attrs
+import trio
+from hypercorn.config import Config
+
+# hypercorn's annotation leaves type arguments out.
+from hypercorn.utils import repr_socket_addr  # pyright: ignore[reportUnknownVariableType]
+
+from ._internals import copy_with
+
+Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
+
+#: Connections that may wait for accept: with hypercorn's 100, a thousand browsers that come at once
+#: (after a restart, say) wait for the kernel to try again, seconds later.
+_BACKLOG: Final = 1024
+
+#: What accept fails with while there is no room for one more connection, and seconds to wait then.
+_FULL: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE: Final = 0.1
+
+#: Seconds in which that is logged once.
+_TELLS: Final = 1.0
+
+_DEFAULT_PORT: Final = 8000
+
+
+@final
+@attrs.define(eq=False)
+class Complaint:
+    """Tells that there is no room for a connection, once in a second."""
+
+    _warn: Callable[..., Awaitable[None]]
+    _told_at: float = attrs.field(default=-math.inf, init=False)
+
+    async def tell(self, error: OSError) -> None:
+        """Log it, unless that was done just now."""
+        now = trio.current_time()
+        if now - self._told_at >= _TELLS:
+            self._told_at = now
+            hint = "raise the limit of open files (ulimit -n, LimitNOFILE= of systemd)"
+            await self._warn("connections wait to be accepted: %s; %s", error.strerror, hint)
+
+
+@final
+@attrs.frozen(eq=False)
+class Listener(trio.abc.Listener[Transport]):
+    """Accepts, and goes on when there was no room for a connection."""
+
+    _listener: trio.abc.Listener[Any]
+    _complaint: Complaint
+
+    async def accept(self) -> Transport:
+        """Accept a connection, as soon as there is one and room for it."""
+        while True:
+            try:
+                return cast("Transport", await self._listener.accept())
+            except OSError as error:
+                if error.errno not in _FULL:
+                    raise
+                await self._complaint.tell(error)
+            await trio.sleep(_PAUSE)
+
+    async def aclose(self) -> None:
+        """Listen no more."""
+        await self._listener.aclose()
+
+
+def bind(config: Config) -> list[tuple[socket.socket, str]]:
+    """Open the sockets of a configuration; return them, each with the scheme of its URLs."""
+    everywhere = {_place(text)[1] for text in _binds(config) if _place(text)[0] == "0.0.0.0"}  # noqa: S104 (as it says)
+    apart = {
+        name: [_apart(text, everywhere) for text in getattr(config, name)]
+        for name in ("bind", "insecure_bind")
+    }
+    sockets = copy_with(config, **apart).create_sockets()
+    return [
+        *((sock, "https") for sock in sockets.secure_sockets),
+        *((sock, "http") for sock in sockets.insecure_sockets),
+    ]
+
+
+def listen(
+    bound: list[tuple[socket.socket, str]],
+    config: Config,
+    ssl_context: ssl.SSLContext | None,
+    write_timeout: float,
+) -> tuple[list[Listener], list[str]]:
+    """Listen at sockets that are bound; return the listeners and their URLs."""
+    listeners: list[Listener] = []
+    urls: list[str] = []
+    complaint = Complaint(config.log.warning)
+    for sock, scheme in bound:
+        _harden(sock, write_timeout)
+        sock.listen(_BACKLOG if config.backlog == Config.backlog else config.backlog)
+        listener: Any = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        if ssl_context is not None and scheme == "https":
+            listener = trio.SSLListener(listener, ssl_context, https_compatible=True)
+        listeners.append(Listener(listener, complaint))
+        urls.append(f"{scheme}://{repr_socket_addr(sock.family, sock.getsockname())}")
+    return listeners, urls
+
+
+def _binds(config: Config) -> list[str]:
+    return [*config.bind, *config.insecure_bind] if config.ssl_enabled else config.bind
+
+
+def _place(text: str) -> tuple[str, int]:
+    """Return the host and the port of an address, as hypercorn reads it."""
+    bare = text.replace("[", "").replace("]", "")
+    host, _, port = bare.rpartition(":")
+    return (host, int(port)) if port.isdigit() else (bare, _DEFAULT_PORT)
+
+
+def _apart(text: str, everywhere: set[int]) -> str:
+    """Return an address that leaves IPv4 to others, if it would take what another one names."""
+    host, port = _place(text)
+    if host != "::" or port not in everywhere or port == 0:
+        return text
+    sock = socket.socket(socket.AF_INET6)
+    try:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return f"fd://{sock.detach()}"
+
+
+def _harden(sock: socket.socket, write_timeout: float) -> None:
+    """Let the kernel give up on a peer that is gone; accepted sockets inherit it."""
+    if sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT") and write_timeout < math.inf:
+        milliseconds = math.ceil(write_timeout * 1000)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
