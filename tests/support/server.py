@@ -50,16 +50,20 @@ class Server:
 
 @final
 class ServerLog:
-    """What a server has to say, from warnings on."""
+    """What a server has to say, from a level on."""
 
-    def __init__(self) -> None:
-        self.logger = logging.Logger("a server of a test", logging.WARNING)  # noqa: LOG001 (not shared)
+    def __init__(self, level: int = logging.WARNING) -> None:
+        self.logger = logging.Logger("a server of a test", level)  # noqa: LOG001 (not shared)
         self._kept = BufferingHandler(capacity=1000)
         self.logger.addHandler(self._kept)
 
+    @property
+    def lines(self) -> list[str]:
+        return [self._kept.format(record) for record in self._kept.buffer]
+
     def take(self) -> list[str]:
         """Return what was logged, and forget it."""
-        lines = [self._kept.format(record) for record in self._kept.buffer]
+        lines = self.lines
         self._kept.flush()
         return lines
 

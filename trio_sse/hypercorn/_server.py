@@ -35,6 +35,18 @@ from ._listeners import Listener, Transport, bind, listen
 #: aborted.
 _EPILOGUE: Final = 0.5
 
+#: Settings that are refused, and why: to pass them over would surprise.
+_REFUSED: Final = {
+    "debug": "the event loop is yours, and Trio's has no such mode",
+    "pid_path": "serve() is a part of your program, which knows its process",
+    "quic_bind": "HTTP/3 is not served, where no client's going is noticed",
+    "statsd_host": "serve() speaks no statsd; broadcaster.statistics() tells",
+    "use_reloader": "serve() cannot start your program again; let another one watch its files",
+    "workers": "serve() is one process; start it several times, with a relay between them",
+}
+
+_UNSET: Final = Config()
+
 
 async def serve(
     app: Callable[..., Awaitable[None]],
@@ -59,7 +71,7 @@ async def serve(
 
     Raises:
         ValueError: If `write_timeout` is not greater than 0, or `config` asks for what is not
-            served: HTTP/3, several workers, statsd.
+            served (docs/servers.md has all settings).
         OSError: If an address cannot be bound.
     """
     _check(config, write_timeout)
@@ -168,15 +180,12 @@ def _check(config: Config, write_timeout: float) -> None:
             "more to say; leave it unset (keep_alive_timeout bounds slow requests)",
             stacklevel=3,
         )
-    if config.quic_bind:
-        raise ValueError("quic_bind: HTTP/3 is not served, where no client's going is noticed")
-    if config.workers != 1:
-        raise ValueError(
-            f"workers={config.workers}: serve() is one process; start it several times, with a "
-            "relay between them"
-        )
-    if config.statsd_host is not None:
-        raise ValueError("statsd_host: serve() speaks no statsd; broadcaster.statistics() tells")
+    if config.worker_class not in {Config.worker_class, "trio"}:
+        raise ValueError(f"worker_class={config.worker_class!r}: serve() runs on Trio, as you do")
+    for name, reason in _REFUSED.items():
+        value, unset = getattr(config, name), getattr(_UNSET, name)
+        if value != unset:
+            raise ValueError(f"{name}={value!r}: {reason}; leave it at {unset!r}")
 
 
 def _max_requests(config: Config) -> int | None:
