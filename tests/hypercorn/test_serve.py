@@ -261,26 +261,6 @@ async def test_a_write_timeout_that_is_no_time_is_refused(seconds: float) -> Non
         await serve(sse_app(Broadcaster()), hypercorn.Config(), write_timeout=seconds)
 
 
-async def test_http3_is_refused_and_told_why() -> None:
-    config = hypercorn.Config()
-    config.quic_bind = ["127.0.0.1:0"]
-    with pytest.raises(ValueError, match=r"quic_bind: HTTP/3 .* no client's going is noticed"):
-        await serve(sse_app(Broadcaster()), config)
-
-
-@pytest.mark.parametrize(
-    ("setting", "value", "why"),
-    [("workers", 2, "one process; start it several"), ("statsd_host", "localhost:8125", "statsd")],
-)
-async def test_a_setting_that_would_be_ignored_is_refused(
-    setting: str, value: object, why: str
-) -> None:
-    config = hypercorn.Config()
-    setattr(config, setting, value)
-    with pytest.raises(ValueError, match=f"{setting}.*{why}"):
-        await serve(sse_app(Broadcaster()), config)
-
-
 async def test_nobody_is_accepted_before_the_application_has_started(nursery: trio.Nursery) -> None:
     starts = trio.Event()
     port = free_port()

@@ -221,7 +221,7 @@ class Connection(TCPServer):
                 spawn(self, self._flush_rest)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        exchange = Exchange(scope, send, self._socket_writer, self.serving.log)
+        exchange = Exchange(scope, send, self._socket_writer)
         scope["extensions"][active_streams.EXTENSION] = self.serving.streams
         scope["extensions"].pop("http.response.push", None)  # No browser takes one.
         self._bypass = own = self._offer_bypass(scope)
@@ -232,7 +232,9 @@ class Connection(TCPServer):
                 own.revoke()
                 if self._bypass is own:  # An application may go on beside the next request.
                     self._bypass = None
-            await exchange.end(0 if own is None else own.sent)
+            response = exchange.response(0 if own is None else own.sent)
+            with trio.move_on_after(_GRACE, shield=True):
+                await self.serving.log.access(scope, response, exchange.seconds)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
         if self._tls is not None or scope["http_version"] != "1.1" or scope["method"] != "GET":

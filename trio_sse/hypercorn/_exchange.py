@@ -46,13 +46,12 @@ class AccessLog:
 class Exchange:
     """One request that an application answers, by `send`."""
 
-    __slots__ = ("_began_at", "_log", "_scope", "_send", "_size", "_socket_writer", "_start")
+    __slots__ = ("_began_at", "_scope", "_send", "_size", "_socket_writer", "_start")
 
-    def __init__(self, scope: Any, send: Any, socket_writer: SocketWriter, log: Logger) -> None:
+    def __init__(self, scope: Any, send: Any, socket_writer: SocketWriter) -> None:
         self._scope = scope
         self._send = send
         self._socket_writer = socket_writer
-        self._log = log
         self._began_at = time.time()
         self._start: Any = None
         self._size = 0
@@ -75,16 +74,23 @@ class Exchange:
         else:
             await self._send(message)
 
-    async def end(self, sent_directly: int) -> None:
-        """Log a line; so many bytes of the body were sent past the server."""
-        response: Any = None
-        if self._start is not None:
-            response = self._response(self._size + sent_directly)
-        elif _LEFT not in self._scope["extensions"] and not _is_cancelled():
-            response = {"status": 500, "headers": []}  # As hypercorn will answer.
-        await self._log.access(self._scope, response, time.time() - self._began_at)
+    @property
+    def seconds(self) -> float:
+        """How long it has taken till now."""
+        return time.time() - self._began_at
 
-    def _response(self, size: int) -> Any:
+    def response(self, sent_directly: int) -> Any:
+        """Return what was answered, as the log wants it; nothing if nobody was there for it.
+
+        So many bytes of the body were sent past the server.
+        """
+        if self._start is not None:
+            return self._summary(self._size + sent_directly)
+        if _LEFT in self._scope["extensions"] or _is_cancelled():
+            return None
+        return {"status": 500, "headers": []}  # As hypercorn will answer.
+
+    def _summary(self, size: int) -> Any:
         """Return what was sent, as it was sent: hypercorn logs the content-length as the size."""
         headers = [
             (name, value)
