@@ -93,6 +93,7 @@ async def running(example: str, folder: Path) -> AsyncGenerator[Program]:
         async with trio.open_nursery() as nursery:
             process: trio.Process = await nursery.start(run, [sys.executable, str(program)])
             running = Program(process, listener.getsockname()[1])
+            assert (await running.line()).endswith(f"Running on http://127.0.0.1:{running.port}\n")
             try:
                 yield running
             finally:
