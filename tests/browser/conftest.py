@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -14,6 +16,7 @@ from typing import Final, final
 import pytest
 
 from ..support.asgi import END, HEAD, App, Message, Receive, Send, chunk, with_lifespan
+from ..support.hardened import certificate
 from ..support.server import serving
 from ..support.thorough import miss
 from ..support.visitors import Told
@@ -34,7 +37,7 @@ def chromium(home: Path) -> list[str]:
     names = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
     return [
         *("chromium", "--headless", "--no-sandbox", "--no-first-run"),
-        *(names, f"--user-data-dir={home}"),
+        *(names, "--ignore-certificate-errors", f"--user-data-dir={home}"),
     ]
 
 
@@ -84,6 +87,17 @@ class Browser:
         """Start, and return when the page asks for its stream."""
         self._start(f"http://127.0.0.1:{port}/?{self.reports_at}")
         await until(lambda: self.requests > 0)
+
+    def visit_securely(self, port: int) -> None:
+        """Start with the page of a server whose certificate is that of the tests."""
+        pem, end, _ = (
+            Path(certificate()[0]).read_text("ascii").partition("-----END CERTIFICATE-----")
+        )
+        digest = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem + end)).digest()
+        trusted = ("OID.2.16.840.1.101.3.4.2.1", digest.hex(":").upper(), "")  # By its SHA-256.
+        line = "\t".join((f"127.0.0.1:{port}:", *trusted))
+        (self._home / "cert_override.txt").write_text(f"{line}\n")  # Firefox asks for it there.
+        self._start(f"https://127.0.0.1:{port}/")
 
     async def take_report(self, _: Message, receive: Receive, send: Send) -> None:
         """Serve the port for what the page sees."""
