@@ -40,7 +40,7 @@ class SocketWriter:
         self._socket = sock
         self._lock = lock
         self._write_timeout = write_timeout
-        self._unsent: bytearray | None = None
+        self._unsent: bytearray | memoryview | None = None
         #: Whether nothing will be sent any more: what is unsent would be kept for nobody.
         self._is_gone = False
         #: When the kernel must have taken a byte of what is unsent, whoever waits for that.
@@ -65,10 +65,12 @@ class SocketWriter:
             written = self._write_some(data)
             if written == len(data):
                 return
-            data = data[written:]
-            self._unsent = bytearray()
+            self._unsent = memoryview(data)[written:]  # No copy: many may wait for the same bytes.
             self._renew()
-        self._unsent += data
+        else:
+            if isinstance(self._unsent, memoryview):
+                self._unsent = bytearray(self._unsent)
+            self._unsent += data
         raise trio.WouldBlock
 
     @enable_ki_protection
@@ -78,7 +80,10 @@ class SocketWriter:
             written = self._write_some(self._unsent)
             if written:
                 self._renew()
-            del self._unsent[:written]
+            if isinstance(self._unsent, memoryview):
+                self._unsent = self._unsent[written:]
+            else:
+                del self._unsent[:written]
             if self._unsent:
                 raise trio.WouldBlock
             self._unsent = None
@@ -122,7 +127,7 @@ class SocketWriter:
     def _renew(self) -> None:
         self._deadline = trio.current_time() + self._write_timeout
 
-    def _write_some(self, data: bytes | bytearray) -> int:
+    def _write_some(self, data: bytes | bytearray | memoryview) -> int:
         try:
             # The number anew each time: a closed socket has none, where a number kept may be
             # another's.
