@@ -11,12 +11,15 @@ import re
 from collections import deque
 from typing import Final
 
+from trio_sse import POSITION_EVENT
+
 from .sealed import unseal
 
 _HEAD: Final = re.compile(rb"HTTP/1\.1 200 \r\n(?:[A-Za-z-]+: [ -~]*\r\n)+\r\n")
 _SIZE: Final = re.compile(rb"([1-9a-f][0-9a-f]*|0)\r\n")
 _LONGEST_SIZE: Final = len(b"fffff\r\n")
 _DATA: Final = b"data: "
+_TYPE: Final = b"event: "
 
 
 class CorruptError(Exception):
@@ -33,6 +36,7 @@ class Reader:
         self._read = self._read_head
         self._left = 0
         self._line = b""
+        self._type = b""
         self._data: list[bytes] = []
         self._last: int | None = None
 
@@ -114,11 +118,16 @@ class Reader:
         elif self._data:
             _hold(not line, "not a line of an event", line)
             self._take_event(b"\n".join(self._data))
-        elif not line.startswith((b"id: ", b"event: ")):
+        elif line.startswith(_TYPE):
+            self._type = line[len(_TYPE) :]
+        elif not line.startswith(b"id: "):
             _hold(line in (b"", b": heartbeat"), "not a line of an event stream", line)
 
     def _take_event(self, data: bytes) -> None:
         self._data.clear()
+        kind, self._type = self._type, b""
+        if kind == POSITION_EVENT.encode():
+            return
         try:
             number = unseal(data.decode())
         except ValueError as error:

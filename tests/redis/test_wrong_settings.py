@@ -34,8 +34,8 @@ async def start(url: str, **options: Any) -> None:
             nursery.cancel_scope.cancel()
 
 
-def relay_of(url: str, **options: Any) -> RedisRelay:
-    relay = RedisRelay(url, timeout=0.5, **options)
+def relay_of(url: str, *, timeout: float = 0.5, **options: Any) -> RedisRelay:
+    relay = RedisRelay(url, timeout=timeout, **options)
     Broadcaster(relay=relay)
     return relay
 
@@ -275,7 +275,9 @@ async def test_a_server_that_wants_another_tls(
     client_side.maximum_version = ssl.TLSVersion.TLSv1_2  # In which hands are shaken at first.
     context = client_side if scheme == "rediss" else None
     with port_of(server_side) as port:
-        assert why in await refusal(f"{scheme}://localhost:{port}", caplog, ssl_context=context)
+        url = f"{scheme}://localhost:{port}"
+        # No answer in time would be another failure, and said in the log.
+        assert why in await refusal(url, caplog, ssl_context=context, timeout=PATIENCE)
 
 
 async def test_what_may_pass_is_waited_for_with_one_line(caplog: pytest.LogCaptureFixture) -> None:
