@@ -49,6 +49,20 @@ async def test_each_byte_taken_renews_the_write_timeout(autojump_clock: MockCloc
         full.abort()
 
 
+async def test_what_is_put_behind_what_the_socket_has_not_taken_arrives_in_order() -> None:
+    full, ours, theirs = full_writer()
+    for more in (b"1", b"2", b"3"):
+        with pytest.raises(trio.WouldBlock):
+            full.put(more)
+    with ours, theirs:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(full.flush)
+            received = bytearray()
+            while not received.endswith(b"123"):
+                received += await theirs.recv(1_000_000)
+    assert received == b"x" * 10_000_000 + b"123"
+
+
 async def test_all_who_wait_hear_of_the_end_of_the_connection() -> None:
     full, ours, theirs = full_writer()
     heard: list[str] = []
