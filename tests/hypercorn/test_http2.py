@@ -184,6 +184,33 @@ async def test_a_response_that_is_not_read_is_reset_and_no_other_stream_is(
         assert (await client.request(path="/answer")).status == 200
 
 
+async def test_who_uses_up_the_window_of_the_connection_is_reset_and_not_who_waits_for_it(
+    broadcaster: Broadcaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though its application waits for nothing: what it has said fits into its buffer."""
+
+    async def say_something(scope: Message, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await send(chunk(b"x" * 70_000))
+        await trio.sleep_forever()
+
+    monkeypatch.setitem(PAGES, "/say_something", say_something)
+    async with hardened(site(broadcaster), write_timeout=0.3) as served:
+        client = await served.http2(window=0)
+        assert isinstance(client, Http2Client)
+        streams = [await client.request() for _ in range(3)]
+        paused = await client.ask("GET", "/say_something")
+        paused.paused = True
+        while len(paused.body) < 65_000:
+            await client.read_for(paused)
+        for number in range(40):
+            broadcaster.broadcast("x", f"{number}" + "y" * 10_000)
+        assert await until_reset(client, paused) == ErrorCodes.CANCEL
+        for stream in streams:
+            for number in range(40):
+                assert (await stream.receive()).data.startswith(f"{number}y")
+
+
 async def test_what_an_application_does_not_read_keeps_nobody_from_being_read(
     broadcaster: Broadcaster,
 ) -> None:

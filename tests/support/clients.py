@@ -44,6 +44,7 @@ class Response(trio.abc.ReceiveChannel[ReceivedEvent]):
         self.reset: int | None = None
         #: Whether its bytes are left unread, as of a video that is paused.
         self.paused = False
+        self.unread = 0
         self.stream_id = stream_id
         self._client = client
         self._events: deque[ReceivedEvent] = deque()
@@ -139,11 +140,12 @@ class Http1Client:
 class Http2Client:
     """A connection by prior knowledge: many requests at once."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.SocketStream, window: int = _WINDOW) -> None:
         self.stream = stream
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._h2.initiate_connection()
-        self._h2.increment_flow_control_window(_WINDOW)
+        if window:
+            self._h2.increment_flow_control_window(window)
         self._read: trio.Event | None = None
         self._writing = trio.Lock()
         self._responses: dict[int, Response] = {}
@@ -209,14 +211,17 @@ class Http2Client:
                 response = self._responses[event.stream_id]
                 response.take_head(response.status, event.headers)
             elif isinstance(event, h2.events.DataReceived):
-                response = self._responses[event.stream_id]
-                if not response.paused:
-                    size = event.flow_controlled_length
+                response, size = self._responses[event.stream_id], event.flow_controlled_length
+                if response.paused:
+                    response.unread += size
+                else:
                     self._h2.acknowledge_received_data(size, event.stream_id)
                 response.take_body(event.data)
             elif isinstance(event, h2.events.StreamReset):
-                self._responses[event.stream_id].reset = event.error_code
-                self._responses[event.stream_id].cut = True
+                response = self._responses[event.stream_id]
+                response.reset, response.cut = event.error_code, True
+                if response.unread:  # Which other streams may use.
+                    self._h2.acknowledge_received_data(response.unread, event.stream_id)
             elif isinstance(event, h2.events.StreamEnded):
                 self._responses[event.stream_id].complete = True
         with suppress(trio.BrokenResourceError):  # The next read tells.

@@ -75,8 +75,8 @@ class Served:
     async def http1(self, *, tls: bool = False) -> Client:
         return Http1Client(await self.connect(tls=tls))
 
-    async def http2(self, *, tls: bool = False) -> Client:
-        return Http2Client(await self.connect("h2", tls=tls))
+    async def http2(self, *, tls: bool = False, **window: int) -> Client:
+        return Http2Client(await self.connect("h2", tls=tls), **window)
 
     async def clients(self, protocol: str) -> list[Client]:
         """Connect by a protocol, plain and with TLS."""

@@ -80,6 +80,20 @@ class Frames:
         self.h2.send_data(stream_id, data, end_stream=is_end)
         return len(data) + _HEAD
 
+    def blocker_of(self, stream_id: int) -> int:
+        """Return the stream whose client keeps one from sending: itself, most of the time.
+
+        When all of the connection's window is used up, it is the one that has used most of it.
+        """
+        if self.h2.outbound_flow_control_window > 0:
+            return stream_id
+        windows = {
+            each: stream.outbound_flow_control_window
+            for each, stream in self.h2.streams.items()
+            if each in self._out
+        }
+        return min(windows, key=lambda each: (windows[each], each != stream_id))
+
     async def flush(self) -> None:
         """Hand to the socket what is to be sent, in the order in which it was made."""
         async with self._flushing:

@@ -60,7 +60,7 @@ class HTTP2:
         self._abort = abort
         self._parts, self._context, self._task_group = parts, context, task_group
         self._config, self._state, self._send = config, state, send
-        self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout)
+        self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout, self._end_blocker)
         self._frames = Frames(config, self._out, send)
         self._h2 = self._frames.h2
         self._streams: dict[int, HTTPStream | WSStream] = {}
@@ -257,6 +257,14 @@ class HTTP2:
             return  # It is over.
         await self._frames.flush()
         self._tell_gone(stream_id)
+
+    async def _end_blocker(self, stream_id: int) -> bool:
+        """Reset the stream that keeps one from sending, unless it does so itself."""
+        blocker = self._frames.blocker_of(stream_id)
+        if blocker == stream_id:
+            return False
+        await self._reset(blocker, ErrorCodes.CANCEL)
+        return True
 
     def _tell_gone(self, stream_id: int) -> None:
         """Forget a stream, and tell its application, which may take its time to listen."""

@@ -2,12 +2,14 @@
 
 However many they are, they hold little: each has a small share for itself, so that none waits for
 another, and all have one more in common, for those that send much. An application waits until its
-bytes have room; a stream whose client takes none of them for the write timeout is over, and no
-other one with it. It knows numbers of streams and bytes; it knows neither frames nor sockets.
+bytes have room. A stream whose client takes none of them for the write timeout is over, unless
+another one has kept it waiting, which is over then. It knows numbers of streams and bytes; it knows
+neither frames nor sockets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Final, final
 
 import attrs
@@ -36,9 +38,16 @@ class Outgoing:
     Args:
         max_streams: How many streams there may be.
         write_timeout: Seconds within which a client must take something of what waits for it.
+        end_blocker: Ends the stream that keeps one waiting; tells whether it is another one.
     """
 
-    def __init__(self, max_streams: int, write_timeout: float) -> None:
+    def __init__(
+        self,
+        max_streams: int,
+        write_timeout: float,
+        end_blocker: Callable[[int], Awaitable[bool]],
+    ) -> None:
+        self._end_blocker = end_blocker
         self._own = max(1, _OWN // max(1, max_streams))
         self._write_timeout = write_timeout
         self._buffers: dict[int, _Buffer] = {}
@@ -80,7 +89,7 @@ class Outgoing:
             buffer = self._buffers[stream_id]
             room = max(0, self._own - len(buffer.data)) + _SHARED - self._shared
             if room <= 0:
-                await self._wait_taken(buffer)
+                await self._wait_taken(stream_id, buffer)
                 continue
             if not buffer.data:
                 buffer.taken_at = trio.current_time()
@@ -109,7 +118,7 @@ class Outgoing:
             trio.TooSlowError: If its client takes nothing.
         """
         while (buffer := self._buffers.get(stream_id)) and (buffer.data or buffer.is_complete):
-            await self._wait_taken(buffer)
+            await self._wait_taken(stream_id, buffer)
 
     def waiting(self) -> list[int]:
         """Return the streams that have something to send, in the order of their turns."""
@@ -149,6 +158,14 @@ class Outgoing:
         del buffer.data[:less]
         self._shared += max(0, len(buffer.data) - self._own)
 
-    async def _wait_taken(self, buffer: _Buffer) -> None:
-        with trio.fail_at(buffer.taken_at + self._write_timeout):
+    async def _wait_taken(self, stream_id: int, buffer: _Buffer) -> None:
+        with trio.move_on_at(buffer.taken_at + self._write_timeout):
             await self._taken.park()
+            return
+        now = trio.current_time()
+        if now < buffer.taken_at + self._write_timeout:
+            return  # The one that has kept several waiting has just been ended.
+        for each in self._buffers.values():
+            each.taken_at = now
+        if not await self._end_blocker(stream_id):
+            raise trio.TooSlowError
