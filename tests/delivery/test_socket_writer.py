@@ -13,9 +13,11 @@ from trio_sse._delivery.socket_writer import SocketWriter
 TIMEOUT = 1.0
 
 
-def full_writer() -> tuple[SocketWriter, trio.socket.SocketType, trio.socket.SocketType]:
+def full_writer() -> tuple[SocketWriter, socket.socket, trio.socket.SocketType]:
     """Return a socket writer with something unsent, its socket, and the one that does not read."""
-    ours, theirs = (trio.socket.from_stdlib_socket(sock) for sock in socket.socketpair())
+    ours, other = socket.socketpair()
+    ours.setblocking(False)
+    theirs = trio.socket.from_stdlib_socket(other)
     writer = SocketWriter(ours, trio.Lock(), TIMEOUT)
     with pytest.raises(trio.WouldBlock):
         writer.put(b"x" * 10_000_000)

@@ -5,17 +5,17 @@ there without waiting, tried at once, and what the socket does not take is flush
 A cancellation leaves the rest where it is, so nothing is ever cut by one; and no byte accepted by
 the kernel for the write timeout is the end.
 
-It knows a socket, and neither servers nor what the bytes mean.
+It knows a socket, and neither servers nor what the bytes mean. Who seals them first is a subclass.
 """
 
 from __future__ import annotations
 
 import math
-import os
 import socket
 import struct
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Final, final
+from typing import Final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -24,20 +24,21 @@ from trio.lowlevel import enable_ki_protection
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
 
 
-@final
 class SocketWriter:
     """Writes all bytes of one connection.
 
     Args:
-        sock: The socket, owned by a stream that closes it.
+        sock: The socket, which does not block; closed by `close_socket` only.
         lock: Held by whoever waits for the socket.
         write_timeout: Seconds within which the kernel must take a byte.
     """
 
-    __slots__ = ("_deadline", "_is_gone", "_lock", "_socket", "_unsent", "_write_timeout")
+    __slots__ = ("_deadline", "_is_gone", "_lock", "_send", "_socket", "_unsent", "_write_timeout")
 
-    def __init__(self, sock: trio.socket.SocketType, lock: trio.Lock, write_timeout: float) -> None:
+    def __init__(self, sock: socket.socket, lock: trio.Lock, write_timeout: float) -> None:
         self._socket = sock
+        #: Not the descriptor's number, which may be another's once this socket is closed.
+        self._send: Callable[[bytes | bytearray | memoryview], int] = sock.send
         self._lock = lock
         self._write_timeout = write_timeout
         self._unsent: bytearray | memoryview | None = None
@@ -51,9 +52,21 @@ class SocketWriter:
         """Whether the kernel has all that was put."""
         return self._unsent is None
 
+    @property
+    def sender(self) -> Callable[[bytes], int]:
+        """A function that writes as a socket does, for whoever knows that nothing is unsent.
+
+        It returns how many bytes it has taken; what it has not, is to be put. It raises `OSError`,
+        or what `put` does.
+        """
+        return self._send
+
     @enable_ki_protection
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes) -> int:
         """Write what the socket takes; keep the rest.
+
+        Returns:
+            How many bytes that are: all.
 
         Raises:
             trio.WouldBlock: If something is left to flush.
@@ -64,7 +77,7 @@ class SocketWriter:
         if self._unsent is None:
             written = self._write_some(data)
             if written == len(data):
-                return
+                return written
             self._unsent = memoryview(data)[written:]  # No copy: many may wait for the same bytes.
             self._renew()
         else:
@@ -108,7 +121,7 @@ class SocketWriter:
         """Close with a reset: whoever waits on the socket wakes."""
         with suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
-        self._socket.close()
+        close_socket(self._socket)
         self._drop()
 
     async def _wait_writable(self) -> None:
@@ -129,9 +142,7 @@ class SocketWriter:
 
     def _write_some(self, data: bytes | bytearray | memoryview) -> int:
         try:
-            # The number anew each time: a closed socket has none, where a number kept may be
-            # another's.
-            return os.write(self._socket.fileno(), data)
+            return self._send(data)
         except BlockingIOError:
             return 0
         except OSError as error:
@@ -141,3 +152,10 @@ class SocketWriter:
     def _drop(self) -> None:
         self._is_gone = True
         self._unsent = None
+
+
+def close_socket(sock: socket.socket) -> None:
+    """Close a socket: whoever waits on it wakes."""
+    if sock.fileno() != -1:
+        trio.lowlevel.notify_closing(sock)
+    sock.close()

@@ -1,8 +1,8 @@
 """One connection of `trio_sse.hypercorn.serve`: hypercorn's, but it owns all bytes that go out.
 
-It subclasses hypercorn's `TCPServer` and replaces its write: what hypercorn sends, and what a
-stream sends past it, go out through one `SocketWriter`. With TLS, each record has the write
-timeout. It reads, too, and notices by itself when the client is gone.
+It subclasses hypercorn's `TCPServer` and replaces its stream: what hypercorn sends, and what a
+stream sends past it, go out through one `SocketWriter`, which seals it first where TLS is spoken.
+It reads, too, and notices by itself when the client is gone.
 
 The hazards of each line here, met by prototypes, are told in docs/design.md.
 """
@@ -10,7 +10,6 @@ The hazards of each line here, met by prototypes, are told in docs/design.md.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, cast, final
@@ -34,9 +33,7 @@ from ._exchange import Exchange
 from ._internals import begin_idle_time, forget_messages, places_of, spawn
 from ._listeners import Transport
 from ._protocols import Protocols
-
-#: Bytes handed to a TLS stream at once: one record, so that each has the write timeout for itself.
-_TLS_RECORD: Final = 16 * 1024
+from ._tls import TlsWriter
 
 #: Bytes that are read at once.
 _MAX_READ: Final = 64 * 1024
@@ -70,17 +67,20 @@ class Connection(TCPServer):
         config: Config,
         context: WorkerContext,
         state: ConnectionState,
-        stream: Transport,
+        transport: Transport,
         *,
         serving: Serving,
     ) -> None:
-        # hypercorn's annotation knows TLS only.
-        super().__init__(self._call, config, context, state, cast("trio.SSLStream[Any]", stream))
+        # All that hypercorn does with it that we leave it to do is to close it.
+        super().__init__(self._call, config, context, state, cast("Any", transport))
         self.serving = serving
         self._call_app = app
-        self._tls = stream if isinstance(stream, trio.SSLStream) else None
-        self._socket = (self._tls.transport_stream if self._tls else stream).socket
-        self._socket_writer = SocketWriter(self._socket, self.send_lock, serving.write_timeout)
+        self._socket = sock = transport.socket
+        writing = sock, self.send_lock, serving.write_timeout
+        self._tls = None
+        if transport.ssl_context is not None:
+            self._tls = TlsWriter(*writing, transport.ssl_context, self._receive_bytes)
+        self._socket_writer = self._tls or SocketWriter(*writing)
         # Ended when the connection is gone, since hypercorn does not read on while a request waits
         # for the response before it, or for its application.
         self._reading = trio.CancelScope()
@@ -120,14 +120,11 @@ class Connection(TCPServer):
                 await super().protocol_send(event)
             return
         try:
-            if self._tls is not None:
-                await self._write_records(self._tls, memoryview(event.data))
-            else:
-                if self._bypass is not None:
-                    self._bypass.observe(event.data)
-                with suppress(trio.WouldBlock):
-                    self._socket_writer.put(event.data)
-                await self._socket_writer.flush()
+            if self._bypass is not None:
+                self._bypass.observe(event.data)
+            with suppress(trio.WouldBlock):
+                self._socket_writer.put(event.data)
+            await self._socket_writer.flush()
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             # Whoever reads will tell the applications: one may be here, and its messages not read.
             self._stop_reading_soon()
@@ -142,9 +139,7 @@ class Connection(TCPServer):
         if self._tls is None:
             return None
         with trio.fail_after(self.config.ssl_handshake_timeout):
-            await self._tls.do_handshake()
-        alpn_protocol: str | None = self._tls.selected_alpn_protocol()
-        return alpn_protocol
+            return await self._tls.do_handshake()
 
     async def _read_on(self) -> None:
         # No scope where there is no deadline: it would be there for as long as the stream.
@@ -159,15 +154,15 @@ class Connection(TCPServer):
             await self.protocol.handle(RawData(data))
 
     async def _receive(self) -> bytes:
-        if self._tls is not None:
-            return bytes(await self._tls.receive_some(_MAX_READ))
-        # Not the stream's own way, whose frames take a kilobyte for as long as a client is silent.
+        return await (self._receive_bytes() if self._tls is None else self._tls.receive())
+
+    async def _receive_bytes(self) -> bytes:
         while True:
             if self._socket.fileno() == -1:  # Which all closed sockets share.
                 raise trio.ClosedResourceError("the connection was closed")
             await trio.lowlevel.wait_readable(self._socket)
             with suppress(BlockingIOError):
-                return os.read(self._socket.fileno(), _MAX_READ)
+                return self._socket.recv(_MAX_READ)
 
     async def _receive_in_time(self) -> bytes:
         with trio.fail_after(self.config.read_timeout or math.inf):
@@ -187,24 +182,16 @@ class Connection(TCPServer):
         # Hypercorn would wait for a next request, though the client has left.
         await self.idle_task.stop()
 
-    async def _write_records(
-        self, tls: trio.SSLStream[trio.SocketStream], data: memoryview
-    ) -> None:
-        # Shielded, as hypercorn's own write is: a TLS stream whose write was cancelled is lost.
-        async with self.send_lock:
-            with trio.CancelScope(shield=True) as progress:
-                while data:
-                    progress.deadline = trio.current_time() + self.serving.write_timeout
-                    await tls.send_all(data[:_TLS_RECORD])
-                    data = data[_TLS_RECORD:]
-        if progress.cancelled_caught:
-            self.abort()
-            raise trio.BrokenResourceError("aborted: the client took no byte")
+    async def _initiate_server_close(self) -> None:
+        await self.protocol.handle(Closed())
+        await self._close()
 
     async def _close(self) -> None:
         if not self._socket_writer.is_empty:
             self.abort()  # A clean end would tell the client that it has all.
-        await super()._close()
+        elif self._tls is not None:
+            self._tls.close()
+        await self.stream.aclose()
 
     async def _call(
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
@@ -237,7 +224,7 @@ class Connection(TCPServer):
                 await self.serving.log.access(scope, response, exchange.seconds)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
-        if self._tls is not None or scope["http_version"] != "1.1" or scope["method"] != "GET":
+        if scope["http_version"] != "1.1" or scope["method"] != "GET":
             return None
         own = scope["extensions"][bypass.EXTENSION] = Bypass(
             self._socket_writer, self.serving.coding, self.serving.writer, self.abort

@@ -9,6 +9,7 @@ of hypercorn that are subclassed, or replaced, stand with their logic: `TCPServe
 from __future__ import annotations
 
 import copy
+import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, cast
@@ -40,7 +41,7 @@ async def begin_idle_time(connection: TCPServer) -> None:
     await own.idle_task.restart(own._task_group, own._idle_timeout)
 
 
-def places_of(sock: trio.socket.SocketType) -> tuple[Any, Any]:
+def places_of(sock: socket.socket) -> tuple[Any, Any]:
     """Return where a client is, and where we are, as hypercorn has that in a scope."""
     parse: Any = parse_socket_addr  # pyright: ignore[reportUnknownVariableType] (as it says)
     family = sock.family

@@ -11,7 +11,7 @@ import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, cast, final
+from typing import Final, final
 
 import attrs
 import trio
@@ -20,9 +20,8 @@ from hypercorn.config import Config
 # hypercorn's annotation leaves type arguments out.
 from hypercorn.utils import repr_socket_addr  # pyright: ignore[reportUnknownVariableType]
 
+from .._delivery.socket_writer import close_socket
 from ._internals import copy_with
-
-Transport = trio.SocketStream | trio.SSLStream[trio.SocketStream]
 
 #: Connections that may wait for accept: with hypercorn's 100, a thousand browsers that come at once
 #: (after a restart, say) wait for the kernel to try again, seconds later.
@@ -36,6 +35,21 @@ _PAUSE: Final = 0.1
 _TELLS: Final = 1.0
 
 _DEFAULT_PORT: Final = 8000
+
+
+@final
+@attrs.frozen(eq=False)
+class Transport(trio.abc.AsyncResource):
+    """A connection that was accepted."""
+
+    socket: socket.socket
+    ssl_context: ssl.SSLContext | None
+    """That of the TLS that it is to speak, if any."""
+
+    async def aclose(self) -> None:
+        """Close it: whoever waits on the socket wakes."""
+        close_socket(self.socket)
+        await trio.lowlevel.checkpoint()
 
 
 @final
@@ -60,14 +74,15 @@ class Complaint:
 class Listener(trio.abc.Listener[Transport]):
     """Accepts, and goes on when there was no room for a connection."""
 
-    _listener: trio.abc.Listener[Any]
+    _listener: trio.SocketListener
+    _ssl_context: ssl.SSLContext | None
     _complaint: Complaint
 
     async def accept(self) -> Transport:
         """Accept a connection, as soon as there is one and room for it."""
         while True:
             try:
-                return cast("Transport", await self._listener.accept())
+                return Transport(_taken_from(await self._listener.accept()), self._ssl_context)
             except OSError as error:
                 if error.errno not in _FULL:
                     raise
@@ -106,12 +121,18 @@ def listen(
     for sock, scheme in bound:
         _harden(sock, write_timeout)
         sock.listen(_BACKLOG if config.backlog == Config.backlog else config.backlog)
-        listener: Any = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-        if ssl_context is not None and scheme == "https":
-            listener = trio.SSLListener(listener, ssl_context, https_compatible=True)
-        listeners.append(Listener(listener, complaint))
+        listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+        own_context = ssl_context if scheme == "https" else None
+        listeners.append(Listener(listener, own_context, complaint))
         urls.append(f"{scheme}://{repr_socket_addr(sock.family, sock.getsockname())}")
     return listeners, urls
+
+
+def _taken_from(stream: trio.SocketStream) -> socket.socket:
+    """Return Python's own socket, by whose methods many are written to at little cost."""
+    sock = socket.socket(fileno=stream.socket.detach())
+    sock.setblocking(False)
+    return sock
 
 
 def _binds(config: Config) -> list[str]:
