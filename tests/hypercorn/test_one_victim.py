@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import pytest
 import trio
@@ -75,14 +75,19 @@ async def test_a_fault_in_a_streams_turn_ends_that_stream_only(
 ) -> None:
     broadcaster = Broadcaster(4, strict=False)
     faulty: list[Bypass] = []
-    send_nowait = Bypass.send_nowait
+    sender = cast("property", Bypass.__dict__["sender"]).fget
 
-    def send_or_fail(bypass: Bypass, chunk: bytes) -> None:
-        if bypass in faulty and b"poison" in chunk:
-            raise ZeroDivisionError("injected")
-        send_nowait(bypass, chunk)
+    def sender_or_fault(bypass: Bypass) -> Callable[[bytes], int]:
+        send = sender(bypass)
 
-    monkeypatch.setattr(Bypass, "send_nowait", send_or_fail)
+        def send_or_fail(data: bytes) -> int:
+            if b"poison" in data:
+                raise ZeroDivisionError("injected")
+            return send(data)
+
+        return send_or_fail if bypass in faulty else send
+
+    monkeypatch.setattr(Bypass, "sender", property(sender_or_fault))
 
     async def marked(scope: Message, receive: Receive, send: Send) -> None:
         faulty.append(scope["extensions"][EXTENSION])

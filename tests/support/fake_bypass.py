@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import cast, final
 
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse._delivery.bypass import EXTENSION, Bypass, ChunkedCoding
+from trio_sse._delivery.bypass import EXTENSION, Bypass
 from trio_sse._delivery.socket_writer import SocketWriter
 from trio_sse._delivery.writer import Writer
 from trio_sse.testing import EventStream, open_event_stream
 
 from .asgi import App, Message, Receive, Send
-
-
-class _AsItIs:
-    """A coding that changes nothing, so that what goes through is easy to read."""
-
-    def frame(self, chunk: bytes) -> bytes:
-        return chunk
 
 
 class _Opening:
@@ -41,8 +34,8 @@ class FakeBypass:
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
-        socket_writer, coding = cast("SocketWriter", self), cast("ChunkedCoding", _AsItIs())
-        self.bypass = Bypass(socket_writer, coding, writer, self._abort)
+        # A coding that changes nothing, so that what goes through is easy to read.
+        self.bypass = Bypass(cast("SocketWriter", self), bytes, writer, self._abort)
         self.opened = _Opening(self.bypass)
         self.chunks: list[bytes] = []
         self.room = trio.Event()
@@ -58,11 +51,17 @@ class FakeBypass:
         """Let the socket be full from now on."""
         self.room = trio.Event()
 
-    def put(self, chunk: bytes) -> None:
+    @property
+    def sender(self) -> Callable[[bytes], int]:
+        return self.put
+
+    def put(self, chunk: bytes) -> int:
         if self.broken:
             raise trio.BrokenResourceError
-        self.chunks.append(chunk)
+        if chunk:
+            self.chunks.append(chunk)
         self.flush_nowait()
+        return len(chunk)
 
     def flush_nowait(self) -> None:
         if not self.room.is_set():

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Self, final
 
-import attrs
 import trio
 
 from .socket_writer import SocketWriter
@@ -23,19 +22,9 @@ EXTENSION: Final = "trio_sse.direct"
 _ECHO_TIMEOUT: Final = 1.0
 
 
-@final
-@attrs.define(eq=False)
-class ChunkedCoding:
-    """HTTP/1.1's chunked coding, of all who send the same: a chunk is framed once."""
-
-    _chunk: bytes = attrs.field(default=b"", init=False)
-    _framed: bytes = attrs.field(default=b"", init=False)
-
-    def frame(self, chunk: bytes) -> bytes:
-        """Return a chunk as it is on the wire."""
-        if chunk is not self._chunk:
-            self._chunk, self._framed = chunk, b"%x\r\n%b\r\n" % (len(chunk), chunk)
-        return self._framed
+def chunked(chunk: bytes) -> bytes:
+    """Return a chunk in HTTP/1.1's chunked coding (RFC 9112, 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(chunk), chunk)
 
 
 @final
@@ -44,18 +33,19 @@ class Bypass:
 
     Args:
         socket_writer: Writes all bytes of the connection.
-        coding: The chunked coding of this server's connections.
+        coding: Makes of a chunk what is on the wire; that of all who may share a queue.
         writer: Writes for all streams of this server that go this way.
         abort: Closes the connection with a reset.
     """
 
     __slots__ = (
-        "_coding",
         "_echo",
-        "_is_open",
         "_opened",
         "_socket_writer",
         "abort",
+        "coding",
+        "is_open",
+        "on_revoke",
         "sent",
         "writer",
     )
@@ -63,20 +53,23 @@ class Bypass:
     def __init__(
         self,
         socket_writer: SocketWriter,
-        coding: ChunkedCoding,
+        coding: Callable[[bytes], bytes],
         writer: Writer,
         abort: Callable[[], None],
     ) -> None:
         self.writer = writer
         self.abort = abort
+        self.coding = coding
+        #: Whether chunks may go this way now.
+        self.is_open = False
+        #: Called before any other bytes pass.
+        self.on_revoke: Callable[[], None] | None = None
         #: Bytes of the body that went this way.
         self.sent = 0
         self._socket_writer = socket_writer
-        self._coding = coding
         #: What must come by next, as it is on the wire.
         self._echo: bytes | None = None
         self._opened = trio.Event()
-        self._is_open = False
 
     def __copy__(self) -> Self:
         return self
@@ -89,7 +82,7 @@ class Bypass:
 
     def await_echo(self, first: bytes) -> None:
         """Announce the body of the next ASGI `send`."""
-        self._echo = self._coding.frame(first)
+        self._echo = self.coding(first)
 
     async def wait_open(self) -> bool:
         """Wait until the announced bytes have come by; tell whether they have, in time."""
@@ -105,10 +98,19 @@ class Bypass:
             trio.BrokenResourceError: If the connection is gone.
             trio.ClosedResourceError: If this was revoked, since other bytes have passed.
         """
-        if not self._is_open:
+        if not self.is_open:
             raise trio.ClosedResourceError("the way past the server was revoked")
         self.sent += len(chunk)
-        self._socket_writer.put(self._coding.frame(chunk))
+        self._socket_writer.put(self.coding(chunk))
+
+    @property
+    def sender(self) -> Callable[[bytes], int]:
+        """See `SocketWriter.sender`: it takes what the coding has made."""
+        return self._socket_writer.sender
+
+    def put(self, coded: bytes) -> None:
+        """Put what the sender has not taken; raises as `send_nowait` does."""
+        self._socket_writer.put(coded)
 
     def flush_nowait(self) -> None:
         """Write what was taken, as far as the socket takes it.
@@ -131,12 +133,16 @@ class Bypass:
 
     def observe(self, data: bytes) -> None:
         """Look at bytes that the server writes: the announced ones open, any others revoke."""
-        echo, self._echo = self._echo, None
-        self._is_open = data == echo
-        if self._is_open:
+        if data == self._echo:
+            self._echo = None
+            self.is_open = True
             self._opened.set()
+        else:
+            self.revoke()
 
     def revoke(self) -> None:
-        """Take nothing more: the request is over."""
+        """Take nothing more: other bytes pass, or the request is over."""
         self._echo = None
-        self._is_open = False
+        self.is_open = False
+        if self.on_revoke is not None:
+            self.on_revoke()

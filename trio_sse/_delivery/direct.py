@@ -35,7 +35,6 @@ class DirectStream:
 
     __slots__ = (
         "_attending",
-        "_bypass",
         "_changes",
         "_chunks",
         "_client",
@@ -47,6 +46,7 @@ class DirectStream:
         "_queue",
         "_queued",
         "_timer",
+        "bypass",
     )
 
     @enable_ki_protection
@@ -60,7 +60,7 @@ class DirectStream:
     ) -> None:
         self._client = client
         self._changes = client.registry.changes
-        self._bypass = bypass
+        self.bypass = bypass
         self._timer = timer
         self._on_attention = on_attention
         self._chunks = chunks
@@ -71,6 +71,7 @@ class DirectStream:
             self._queued = chunks.queued
             self._ended = client.ended
             client.waker = self
+            bypass.on_revoke = self._leave_queue
             self._take_turn()
 
     @enable_ki_protection
@@ -79,6 +80,7 @@ class DirectStream:
         with self._changes:
             self.reclaim()
             self._client.waker = None
+            self.bypass.on_revoke = None
             self._detached = True
 
     def notify(self) -> None:
@@ -105,7 +107,7 @@ class DirectStream:
         """Move what is queued to the socket now; tell whether the channel has room again."""
         try:
             if self._full:
-                self._bypass.flush_nowait()
+                self.bypass.flush_nowait()
                 self._full = False
             while self._queued and not self._full and self._error is None:
                 self._move()
@@ -125,8 +127,15 @@ class DirectStream:
 
     def write(self, chunk: bytes) -> None:
         """Write a chunk; what cannot go on leaves its queue, and needs its task's attention."""
+        self._attempt(self.bypass.send_nowait, chunk)
+
+    def write_rest(self, coded: bytes) -> None:
+        """Write what a round of the shared queue could not, and which is counted already."""
+        self._attempt(self.bypass.put, coded)
+
+    def _attempt(self, write: Callable[[bytes], None], data: bytes) -> None:
         try:
-            self._bypass.send_nowait(chunk)
+            write(data)
         except trio.WouldBlock:
             self._full = True
             self._stand_aside()
@@ -161,7 +170,7 @@ class DirectStream:
         """
         await trio.lowlevel.checkpoint()
         while self._full:
-            await self._bypass.flush()
+            await self.bypass.flush()
             self._timer.written_at = trio.current_time()
             self._go_on_writing()
         self._attending = False
@@ -189,17 +198,23 @@ class DirectStream:
             self._take_turn()
         elif self._ended:
             self._call_for_attention()
-        elif self._queue is None:
-            self._queue = self._bypass.writer.queue_of(self._client)
+        elif self._queue is None and self.bypass.is_open:
+            self._queue = self.bypass.writer.queue_of(self._client, self.bypass.coding)
             self._queue.join(self)
             self._client.registry.dismiss(self._client)
+
+    @enable_ki_protection
+    def _leave_queue(self) -> None:
+        """Since other bytes pass, which the next event is not to be mixed with."""
+        with self._changes:
+            self.reclaim()
 
     def _stand_aside(self) -> None:
         self.reclaim()
         self._call_for_attention()
 
     def _take_turn(self) -> None:
-        self._bypass.writer.add(self)
+        self.bypass.writer.add(self)
 
     def _call_for_attention(self) -> None:
         if not self._attending:

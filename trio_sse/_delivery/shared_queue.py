@@ -6,7 +6,8 @@ had joins a shared queue: what is broadcast waits there once for all of them, bo
 is, and is joined once. A stream whose socket is full leaves, and takes what it has not yet written
 along to its own channel.
 
-It knows events and who shares them; it knows neither sockets nor tasks.
+It knows events and who shares them; it knows neither sockets nor tasks. In which order they are
+written to is `lane`'s.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import trio
 from .._core.client import Client
 from .._core.event import ServerSentEvent
 from .chunks import MAX_CHUNK
+from .lane import Lane
 
 if TYPE_CHECKING:
     from .direct import DirectStream
@@ -30,14 +32,18 @@ if TYPE_CHECKING:
 class SharedQueue:
     """Events that several streams get alike, as long as not all of them have written each.
 
-    In a round each stream writes the same chunk. Each of its methods is a part of a change.
+    In a round each stream is written the same chunk. Each of its methods is a part of a change.
 
     Args:
         client: One of their clients, of which they all are like.
+        coding: Makes of a chunk what is on the wire.
         add: Lets the queue have a turn to write.
     """
 
-    def __init__(self, client: Client, add: Callable[[Self], None]) -> None:
+    def __init__(
+        self, client: Client, coding: Callable[[bytes], bytes], add: Callable[[Self], None]
+    ) -> None:
+        self._coding = coding
         self.topics = client.topics
         #: When a round last went on.
         self.written_at = -math.inf
@@ -48,12 +54,14 @@ class SharedQueue:
         self._events: list[ServerSentEvent] = []
         #: The position of the first of the events.
         self._start = 0
-        #: What is written in this round, and how many of the events: none between two rounds.
+        #: What is written in this round as it is on the wire, of what length without its coding,
+        #: and how many of the events: none between two rounds.
         self._chunk = b""
+        self._length = 0
         self._count = 0
-        #: Who has still to write it, and who has.
-        self._due: dict[DirectStream, None] = {}
-        self._done: dict[DirectStream, None] = {}
+        #: The length of all chunks of the rounds before.
+        self._sent = 0
+        self._lane = Lane()
         #: Who came while events were waiting, and the position at which it begins.
         self._early: dict[DirectStream, int] = {}
 
@@ -66,15 +74,18 @@ class SharedQueue:
 
     def leave(self, stream: DirectStream) -> Sequence[ServerSentEvent]:
         """Let a stream go; return what it has still to write."""
-        written = self._early.pop(stream, self._start) - self._start
-        if stream in self._done:
+        begins = self._early.pop(stream, None)
+        if begins is not None:
+            written = begins - self._start
+        elif self._lane.remove(stream):
             written = self._count
-        rest = self._events[written:]
-        self._due.pop(stream, None)
-        self._done.pop(stream, None)
+            stream.bypass.sent += self._sent + self._length
+        else:
+            written = 0
+            stream.bypass.sent += self._sent
         if self._is_empty():
             self._registry.dismiss(self)
-        return rest
+        return self._events[written:]
 
     def offer(self, event: ServerSentEvent) -> None:
         """Queue an event for all; if there is no room for it, write what is before it now.
@@ -84,20 +95,20 @@ class SharedQueue:
         self._events.append(event)
         try:
             while len(self._events) > self._size:
-                self._write_round(len(self._due))
+                self._write_round(self._lane.due)
         except Exception as error:  # It is not the publisher's.
             self.fail(error)
         self._wait()
 
     def fail(self, error: Exception) -> None:
         """End all streams, each in its own task."""
-        for stream in [*self._due, *self._done, *self._early]:
+        for stream in [*self._lane.streams, *self._early]:
             stream.fail(error)
 
     def deliver(self, room: int) -> int:
         """Write to so many streams at most; return to how many."""
         self._waiting = False
-        written = min(room, len(self._due)) if self._events else 0
+        written = min(room, self._lane.due) if self._events else 0
         self._write_round(written)
         if self._events:
             self._wait()
@@ -109,7 +120,7 @@ class SharedQueue:
         return bool(self._events)
 
     def _is_empty(self) -> bool:
-        return not (self._due or self._done or self._early)
+        return not (self._lane or self._early)
 
     def _wait(self) -> None:
         if not self._waiting:
@@ -121,12 +132,8 @@ class SharedQueue:
         if not self._count:
             self._begin_round()
         self.written_at = trio.current_time()
-        due, done, chunk = self._due, self._done, self._chunk
-        for _ in range(room):
-            stream, _ = due.popitem()
-            done[stream] = None
-            stream.write(chunk)
-        if not due:
+        self._lane.write(self._chunk, room)
+        if not self._lane.due:
             self._end_round()
 
     def _begin_round(self) -> None:
@@ -137,10 +144,12 @@ class SharedQueue:
             if events and size > MAX_CHUNK:
                 break
             events.append(event.encode())
-        self._chunk, self._count = b"".join(events), len(events)
+        chunk = b"".join(events)
+        self._chunk, self._length, self._count = self._coding(chunk), len(chunk), len(events)
 
     def _end_round(self) -> None:
-        self._due, self._done = self._done, self._due
+        self._lane.rewind()
+        self._sent += self._length
         del self._events[: self._count]
         self._start += self._count
         self._count = 0
@@ -150,4 +159,5 @@ class SharedQueue:
         """Count those among the others whose first event is the next."""
         for stream in [one for one, begin in self._early.items() if begin == self._start]:
             del self._early[stream]
-            self._due[stream] = None
+            self._lane.add(stream, stream.bypass.sender)
+            stream.bypass.sent -= self._sent  # It is counted for all, and added when one leaves.

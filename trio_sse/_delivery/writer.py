@@ -9,6 +9,7 @@ what is written nor where.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Protocol, final
 from weakref import WeakValueDictionary
 
@@ -16,7 +17,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._core.client import Client
-from .._core.registry import Registry
 from .shared_queue import SharedQueue
 
 #: How many clients are written to before other tasks get their turn: some two milliseconds.
@@ -43,7 +43,7 @@ class Writer:
         self._waiting: deque[Waiting] = deque()
         self._idle = trio.lowlevel.ParkingLot()
         #: Each for as long as a stream has it.
-        self._queues = WeakValueDictionary[tuple[Registry, frozenset[str]], SharedQueue]()
+        self._queues = WeakValueDictionary[tuple[object, ...], SharedQueue]()
 
     def add(self, waiting: Waiting) -> None:
         """Let one have a turn."""
@@ -51,12 +51,12 @@ class Writer:
             self._idle.unpark()
         self._waiting.append(waiting)
 
-    def queue_of(self, client: Client) -> SharedQueue:
-        """Return the queue of all clients that get the same events as this one."""
-        key = client.registry, client.topics
+    def queue_of(self, client: Client, coding: Callable[[bytes], bytes]) -> SharedQueue:
+        """Return the queue of all clients that get the same events, and bytes, as this one."""
+        key = client.registry, client.topics, coding
         queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[key] = SharedQueue(client, self.add)
+            queue = self._queues[key] = SharedQueue(client, coding, self.add)
         return queue
 
     @enable_ki_protection  # Nor may one strike between a look at who waits and the wait.

@@ -26,7 +26,7 @@ from hypercorn.typing import ConnectionState
 
 from .._delivery import active_streams, bypass
 from .._delivery.active_streams import ActiveStreams
-from .._delivery.bypass import Bypass, ChunkedCoding
+from .._delivery.bypass import Bypass, chunked
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
 from ._exchange import Exchange
@@ -51,7 +51,6 @@ class Serving:
     log: Logger
     writer: Writer = attrs.field(factory=Writer, init=False)
     streams: ActiveStreams = attrs.field(init=False)
-    coding: ChunkedCoding = attrs.field(factory=ChunkedCoding, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.streams = ActiveStreams(self.write_timeout)
@@ -227,7 +226,7 @@ class Connection(TCPServer):
         if scope["http_version"] != "1.1" or scope["method"] != "GET":
             return None
         own = scope["extensions"][bypass.EXTENSION] = Bypass(
-            self._socket_writer, self.serving.coding, self.serving.writer, self.abort
+            self._socket_writer, chunked, self.serving.writer, self.abort
         )
         return own
 
