@@ -18,8 +18,18 @@ from ..support.tcp import read_until
 from ..support.waiting import until
 
 
+@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
+def tls(request: pytest.FixtureRequest) -> bool:
+    """Whether the connection is sealed."""
+    return bool(request.param)
+
+
 async def answer(
-    check: Callable[[Any, Send], Any], *, announced: bytes = b"first", sent: bytes = b"first"
+    check: Callable[[Any, Send], Any],
+    *,
+    tls: bool,
+    announced: bytes = b"first",
+    sent: bytes = b"first",
 ) -> Response:
     """Let an app announce and send its first bytes, then do what the test wants with the bypass."""
 
@@ -37,42 +47,44 @@ async def answer(
             bypass.send_nowait(b"too late")
 
     async with hardened(app, write_timeout=30) as served:
-        response = await (await served.http1()).request()
+        response = await (await served.http1(tls=tls)).request()
         async for _ in response:
             pass
         return response
 
 
-async def test_it_opens_for_the_announced_bytes_and_keeps_the_order_with_hypercorns() -> None:
+async def test_it_opens_for_the_announced_bytes_and_keeps_the_order_with_hypercorns(
+    tls: bool,
+) -> None:
     async def check(bypass: Any, send: Send) -> None:
         await trio.lowlevel.checkpoint()
         bypass.send_nowait(b" direct ")
 
-    response = await answer(check)
+    response = await answer(check, tls=tls)
     assert bytes(response.body) == b"first direct last"
 
 
-async def test_it_stays_shut_for_other_bytes() -> None:
+async def test_it_stays_shut_for_other_bytes(tls: bool) -> None:
     async def check(bypass: Any, send: Send) -> None:
         await trio.lowlevel.checkpoint()
         with pytest.raises(trio.ClosedResourceError):
             bypass.send_nowait(b" direct ")
 
-    response = await answer(check, sent=b"frist")
+    response = await answer(check, tls=tls, sent=b"frist")
     assert bytes(response.body) == b"fristlast"
 
 
-async def test_bytes_of_the_apps_own_shut_it() -> None:
+async def test_bytes_of_the_apps_own_shut_it(tls: bool) -> None:
     async def check(bypass: Any, send: Send) -> None:
         await send(chunk(b" own "))
         with pytest.raises(trio.ClosedResourceError):
             bypass.send_nowait(b" direct ")
 
-    response = await answer(check)
+    response = await answer(check, tls=tls)
     assert bytes(response.body) == b"first own last"
 
 
-async def test_what_a_full_socket_does_not_take_is_kept_and_flushed_in_order() -> None:
+async def test_what_a_full_socket_does_not_take_is_kept_and_flushed_in_order(tls: bool) -> None:
     sent: list[bytes] = []
 
     async def check(bypass: Any, send: Send) -> None:
@@ -84,11 +96,11 @@ async def test_what_a_full_socket_does_not_take_is_kept_and_flushed_in_order() -
             await bypass.flush()
         bypass.flush_nowait()
 
-    response = await answer(check)
+    response = await answer(check, tls=tls)
     assert bytes(response.body) == b"first" + b"".join(sent) + b"last"
 
 
-async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
+async def test_who_waits_for_the_socket_wakes_when_it_is_aborted(tls: bool) -> None:
     done = trio.Event()
 
     def fill(bypass: Any) -> None:
@@ -117,7 +129,7 @@ async def test_who_waits_for_the_socket_wakes_when_it_is_aborted() -> None:
         await check(bypass)
 
     async with hardened(app, write_timeout=30) as served:
-        await (await served.http1()).request()
+        await (await served.http1(tls=tls)).request()
         await done.wait()
 
 

@@ -75,7 +75,8 @@ async def test_a_fault_in_a_streams_turn_ends_that_stream_only(
 ) -> None:
     broadcaster = Broadcaster(4, strict=False)
     faulty: list[Bypass] = []
-    sender = cast("property", Bypass.__dict__["sender"]).fget
+    own = cast("property", Bypass.__dict__["sender"]).fget
+    sender = cast("Callable[[Bypass], Callable[[bytes], int]]", own)
 
     def sender_or_fault(bypass: Bypass) -> Callable[[bytes], int]:
         send = sender(bypass)

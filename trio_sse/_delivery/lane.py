@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, cast, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
 
 if TYPE_CHECKING:
     from .direct import DirectStream
@@ -59,7 +58,6 @@ class Lane:
         self._senders[place] = len  # Nobody takes all that there is, and says so.
         return place < self._next
 
-    @enable_ki_protection
     def write(self, data: bytes, room: int) -> None:
         """Go on with a round, for so many places."""
         size, place = len(data), self._next

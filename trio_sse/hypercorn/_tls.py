@@ -38,7 +38,7 @@ class TlsWriter(SocketWriter):
         receive: Returns bytes from the socket, or none at the end.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_receive", "_ssl")
+    __slots__ = ("_incoming", "_outgoing", "_owes", "_receive", "_ssl")
 
     def __init__(
         self,
@@ -50,6 +50,9 @@ class TlsWriter(SocketWriter):
     ) -> None:
         super().__init__(sock, lock, write_timeout)
         self._receive = receive
+        #: Whether the socket has not taken an answer of OpenSSL's. Then nothing more is read: a
+        #: client may ask for new keys again and again, and take none.
+        self._owes = False
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
@@ -72,8 +75,9 @@ class TlsWriter(SocketWriter):
             trio.BrokenResourceError: If the connection is gone, or what comes is no TLS.
         """
         while (data := self._read()) is None:
-            if not self.is_empty:  # A client may ask for new keys again and again, and read none.
+            if self._owes:
                 await self.flush()
+                self._owes = False
             self._feed(await self._receive())
         await trio.lowlevel.checkpoint()
         return data
@@ -135,8 +139,10 @@ class TlsWriter(SocketWriter):
     def _emit(self) -> None:
         """Put what OpenSSL has to say to the client by itself."""
         if self._outgoing.pending:
-            with suppress(trio.WouldBlock):
+            try:
                 super().put(self._outgoing.read())
+            except trio.WouldBlock:
+                self._owes = True
 
     def _feed(self, data: bytes) -> None:
         if data:
