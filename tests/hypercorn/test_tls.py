@@ -157,10 +157,10 @@ async def test_what_a_client_has_sent_with_its_handshake_is_received() -> None:
 class _Answering(ssl.SSLObject):
     """What has something to say about all that it reads, as to a client that asks for new keys."""
 
-    def read(self, *arguments: Any) -> Any:
+    def read(self, len: int = 1024, buffer: Any = None) -> Any:  # noqa: A002 (its names)
         if self.selected_alpn_protocol() is None and self.version():
             self.write(b"answer")
-        return super().read(*arguments)
+        return super().read(len, buffer)
 
 
 async def test_a_client_that_takes_no_answer_is_not_read() -> None:
