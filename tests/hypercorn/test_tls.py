@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
-from trio_sse.hypercorn._tls import TlsWriter
+from trio_sse.hypercorn._tls import TlsBuffers, TlsWriter
 
 from ..support.clients import Http1Client
 from ..support.events import take_data
@@ -29,12 +29,20 @@ EVENT: Final = b"an event"
 class Pair:
     """Our side of a connection, and a client of Python's own."""
 
-    def __init__(self, sslobject_class: type[ssl.SSLObject] = ssl.SSLObject) -> None:
+    def __init__(
+        self,
+        sslobject_class: type[ssl.SSLObject] = ssl.SSLObject,
+        buffers: TlsBuffers | None = None,
+        early: bytes = b"",
+    ) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(*certificate())
         context.sslobject_class = sslobject_class
         self.sock = StingySocket.pair()
-        self.ours = TlsWriter(self.sock, trio.Lock(), 30, context, self._receive)
+        self.buffers = buffers or TlsBuffers()
+        self._early = early
+        writing = self.sock, trio.Lock(), 30
+        self.ours = TlsWriter(context, self.buffers, self._receive, *writing)
         self._to_client, self._from_client = ssl.MemoryBIO(), ssl.MemoryBIO()
         self.client = tls_context("http/1.1").wrap_bio(self._to_client, self._from_client)
         #: What is on its way from the client, besides its handshake.
@@ -47,6 +55,8 @@ class Pair:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        assert not self.buffers.incoming.pending
+        assert not self.buffers.outgoing.pending
         self.sock.close_both()
         await trio.lowlevel.checkpoint()
 
@@ -77,6 +87,8 @@ class Pair:
         self._to_client.write(self.sock.received())
         with suppress(ssl.SSLWantReadError):
             self.client.do_handshake()
+            self.client.write(self._early)
+            self._early = b""
         return self._from_client.read()
 
 
@@ -129,11 +141,8 @@ async def test_after_the_clients_end_it_still_gets_what_is_put() -> None:
 
 async def test_a_client_whose_connection_ends_without_a_word_is_gone() -> None:
     async with Pair() as pair:
-        pair.sent += [b"", b""]
         for _ in range(2):
             assert await pair.ours.receive() == b""
-        with pytest.raises(trio.BrokenResourceError):
-            pair.ours.put(EVENT)
 
 
 async def test_what_is_no_tls_ends_the_connection() -> None:
@@ -146,11 +155,37 @@ async def test_what_is_no_tls_ends_the_connection() -> None:
 
 
 async def test_what_a_client_has_sent_with_its_handshake_is_received() -> None:
-    async with Pair() as pair:
-        pair.send(b"one")
-        pair.send(b"two")
-        pair.sent[:] = [b"".join(pair.sent)]
-        assert [await pair.ours.receive() for _ in range(2)] == [b"one", b"two"]
+    async with Pair(early=b"early") as pair:
+        pair.send(b"late")
+        assert [await pair.ours.receive() for _ in range(2)] == [b"early", b"late"]
+
+
+async def test_connections_share_buffers_and_nothing_else() -> None:
+    """Records come in pieces, in turns, and one is no record."""
+    buffers = TlsBuffers()
+    async with (
+        Pair(buffers=buffers) as one,
+        Pair(buffers=buffers) as two,
+        Pair(buffers=buffers) as bad,
+    ):
+        pairs = {one: b"of one", two: b"of two"}
+        for pair, data in pairs.items():
+            pair.send(data)
+            pair.send(b" and more")
+            (whole,) = [b"".join(pair.sent)]
+            pair.sent[:] = [whole[:3], whole[3:40], whole[40:]]
+        received = dict.fromkeys(pairs, b"")
+        bad.sent.append(b"\x17\x03\x03\x00\x20" + bytes(40))
+        for _ in range(2):
+            for pair, data in pairs.items():
+                if received[pair] != data + b" and more":
+                    received[pair] += await pair.ours.receive()
+                pair.ours.put(data)
+            with pytest.raises(trio.BrokenResourceError):
+                await bad.ours.receive()
+        for pair, data in pairs.items():
+            assert received[pair] == data + b" and more"
+            assert pair.read() == data * 2
 
 
 @final

@@ -41,6 +41,7 @@ class Delivery:
     __slots__ = (
         "_bypass",
         "_client_gone",
+        "_deadline",
         "_direct",
         "_ended",
         "_epilogue",
@@ -73,17 +74,19 @@ class Delivery:
         self._client_gone = False
         self._ended = False
         # Shielded, because a cancelled last chunk may be one that the server counts as sent:
-        # `_stop` cancels the one, and bounds the other.
-        self._events = trio.CancelScope(shield=True)
-        self._epilogue = trio.CancelScope(shield=True)
+        # `_stop` cancels the one, and bounds the other. There only while they are needed.
+        self._events: trio.CancelScope | None = None
+        self._epilogue: trio.CancelScope | None = None
+        self._deadline = math.inf
 
     async def run(self, start: Message, receive: Receive) -> None:
         """Send the start, then events, until the client leaves or its channel ends."""
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
+            self._events = events = trio.CancelScope(shield=True)
             self._stream.end_by(nursery.cancel_scope)
-            nursery.start_soon(self._write, start)
-            del start  # It need not be there for as long as the stream.
+            nursery.start_soon(self._write, start, events)
+            del start, events  # They need not be there for as long as the stream.
             try:
                 if _is_cancel_safe(receive):
                     await self._keep_time(partial(self._watch, receive))
@@ -117,15 +120,18 @@ class Delivery:
 
     def _stop(self) -> None:
         """Tell the writer, which is shielded, to come to its end."""
-        self._events.cancel("the stream was stopped")
-        self._epilogue.deadline = trio.current_time() + _EPILOGUE_TIMEOUT
+        if self._events is not None:
+            self._events.cancel("the stream was stopped")
+        self._deadline = trio.current_time() + _EPILOGUE_TIMEOUT
+        if self._epilogue is not None:
+            self._epilogue.deadline = self._deadline
         if self._direct is not None:
             self._direct.detach()
             self._nursery.start_soon(self._end)  # Its writer is the server's, and knows no end.
 
-    async def _write(self, start: Message) -> None:
+    async def _write(self, start: Message, events: trio.CancelScope) -> None:
         # ASGI lets `send` raise OSError once the client is gone.
-        with suppress(OSError), self._events:
+        with suppress(OSError), events:
             await self._write_message(start)
             del start
             chunks = Chunks(self._stream)
@@ -147,6 +153,7 @@ class Delivery:
     def _go_direct(self, bypass: Bypass, chunks: Chunks) -> None:
         client = self._stream.client
         self._direct = DirectStream(client, chunks, bypass, self._timer, self._attend_soon)
+        self._events = None
 
     def _attend_soon(self, direct: DirectStream) -> None:
         self._nursery.start_soon(self._attend, direct)
@@ -174,10 +181,11 @@ class Delivery:
         """Say the epilogue if we are between two events, and let the watcher go."""
         if self._timer.written_at < math.inf and not self._client_gone and not self._ended:
             self._ended = True
-            with suppress(OSError), self._epilogue:
+            self._epilogue = scope = trio.CancelScope(shield=True, deadline=self._deadline)
+            with suppress(OSError), scope:
                 await self._write_message(_body(self._stream.epilogue, more_body=False))
             # Hypercorn says that the client has left while it is still busy with a last chunk.
-            if self._epilogue.cancelled_caught and not self._client_gone:
+            if scope.cancelled_caught and not self._client_gone:
                 self._abort()
         self._nursery.cancel_scope.cancel("the stream has ended")
 

@@ -10,7 +10,7 @@ The hazards of each line here, met by prototypes, are told in docs/design.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final, cast, final
 
@@ -33,7 +33,7 @@ from ._exchange import Exchange
 from ._internals import begin_idle_time, forget_messages, places_of, spawn
 from ._listeners import Transport
 from ._protocols import Protocols
-from ._tls import TlsWriter
+from ._tls import TlsBuffers, TlsWriter
 
 #: Bytes that are read at once.
 _MAX_READ: Final = 64 * 1024
@@ -51,6 +51,7 @@ class Serving:
     log: Logger
     writer: Writer = attrs.field(factory=Writer, init=False)
     streams: ActiveStreams = attrs.field(init=False)
+    tls_buffers: TlsBuffers = attrs.field(factory=TlsBuffers, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.streams = ActiveStreams(self.write_timeout)
@@ -78,7 +79,9 @@ class Connection(TCPServer):
         writing = sock, self.send_lock, serving.write_timeout
         self._tls = None
         if transport.ssl_context is not None:
-            self._tls = TlsWriter(*writing, transport.ssl_context, self._receive_bytes)
+            self._tls = TlsWriter(
+                transport.ssl_context, serving.tls_buffers, self._receive_bytes, *writing
+            )
         self._socket_writer = self._tls or SocketWriter(*writing)
         # Ended when the connection is gone, since hypercorn does not read on while a request waits
         # for the response before it, or for its application.
@@ -152,8 +155,8 @@ class Connection(TCPServer):
                 return
             await self.protocol.handle(RawData(data))
 
-    async def _receive(self) -> bytes:
-        return await (self._receive_bytes() if self._tls is None else self._tls.receive())
+    def _receive(self) -> Awaitable[bytes]:
+        return self._receive_bytes() if self._tls is None else self._tls.receive()
 
     async def _receive_bytes(self) -> bytes:
         while True:
@@ -192,21 +195,22 @@ class Connection(TCPServer):
             self._tls.close()
         await self.stream.aclose()
 
-    async def _call(
+    def _call(
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
-    ) -> None:
-        """Call the application, with our extensions in the scope of an HTTP request."""
+    ) -> Coroutine[Any, Any, None]:
+        """Call the application (by no coroutine of its own, which would be there for as long)."""
+        answer = self._answer if scope["type"] == "http" else self._carry
+        return answer(scope, receive, send)
+
+    async def _carry(self, scope: Any, receive: Any, send: Any) -> None:
+        """Call the application for the lifespan, or a WebSocket."""
         try:
-            if scope["type"] == "http":
-                await self._answer(scope, receive, send)
-            else:
-                await self._call_app(scope, receive, send)
+            await self._call_app(scope, receive, send)
         finally:
-            forget_messages(receive)
-            if not self._socket_writer.is_empty:
-                spawn(self, self._flush_rest)
+            self._clean_up(receive)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        """Call the application for an HTTP request, with our extensions in its scope."""
         exchange = Exchange(scope, send, self._socket_writer)
         scope["extensions"][active_streams.EXTENSION] = self.serving.streams
         scope["extensions"].pop("http.response.push", None)  # No browser takes one.
@@ -221,6 +225,12 @@ class Connection(TCPServer):
             response = exchange.response(0 if own is None else own.sent)
             with trio.move_on_after(_GRACE, shield=True):
                 await self.serving.log.access(scope, response, exchange.seconds)
+            self._clean_up(receive)
+
+    def _clean_up(self, receive: Any) -> None:
+        forget_messages(receive)
+        if not self._socket_writer.is_empty:
+            spawn(self, self._flush_rest)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
         if scope["http_version"] != "1.1" or scope["method"] != "GET":

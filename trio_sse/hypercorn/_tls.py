@@ -5,25 +5,37 @@ step, without waiting. So records are on the wire in the order in which they wer
 caused them: a response, a stream that writes past its server, a handshake, an alert, a new key.
 What the socket does not take is kept sealed, and never sealed again: a cancellation cuts nothing.
 
-It knows records; it knows neither HTTP nor what is sealed.
+Each step leaves the buffers empty, so all connections of a server use the same two. It knows
+records; it knows neither HTTP nor what is sealed.
 """
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Final, final
+from typing import Any, Final, final
 
+import attrs
 import trio
 from trio.lowlevel import enable_ki_protection
 
 from .._delivery.socket_writer import SocketWriter
 
-#: Bytes of one record at most (RFC 8446, 5.1). No more is sealed at once, since OpenSSL's buffers
-#: never shrink.
+#: Bytes of one record at most (RFC 8446, 5.1).
 _RECORD: Final = 16 * 1024
+
+#: Bytes that are sealed at once: OpenSSL's buffers never shrink.
+_PIECE: Final = 16 * _RECORD
+
+
+@final
+@attrs.frozen(eq=False)
+class TlsBuffers:
+    """Where OpenSSL reads and writes, for all connections of a server, which have turns."""
+
+    incoming: ssl.MemoryBIO = attrs.field(factory=ssl.MemoryBIO, init=False)
+    outgoing: ssl.MemoryBIO = attrs.field(factory=ssl.MemoryBIO, init=False)
 
 
 @final
@@ -31,30 +43,30 @@ class TlsWriter(SocketWriter):
     """The server's side of TLS, which seals what is put, and opens what comes.
 
     Args:
-        sock: The socket; see `SocketWriter`.
-        lock: Held by whoever waits for the socket.
-        write_timeout: Seconds within which the kernel must take a byte.
         context: That of the server.
+        buffers: Those of the server.
         receive: Returns bytes from the socket, or none at the end.
+        writing: What a `SocketWriter` is made of.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_owes", "_receive", "_ssl")
+    __slots__ = ("_buffers", "_early", "_owes", "_receive", "_ssl")
 
     def __init__(
         self,
-        sock: socket.socket,
-        lock: trio.Lock,
-        write_timeout: float,
         context: ssl.SSLContext,
+        buffers: TlsBuffers,
         receive: Callable[[], Awaitable[bytes]],
+        *writing: Any,
     ) -> None:
-        super().__init__(sock, lock, write_timeout)
+        super().__init__(*writing)
+        self._buffers = buffers
         self._receive = receive
+        self._ssl = context.wrap_bio(buffers.incoming, buffers.outgoing, server_side=True)
+        #: What has come with the last of the handshake.
+        self._early: bytes | None = None
         #: Whether the socket has not taken an answer of OpenSSL's. Then nothing more is read: a
         #: client may ask for new keys again and again, and take none.
         self._owes = False
-        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
 
     async def do_handshake(self) -> str | None:
         """Agree with the client on keys; return the protocol that it wants to speak (ALPN).
@@ -62,9 +74,8 @@ class TlsWriter(SocketWriter):
         Raises:
             trio.BrokenResourceError: If they do not agree; the client was told why.
         """
-        while not self._shake_hands():
+        while not self._shake_hands(await self._receive()):
             await self.flush()
-            self._feed(await self._receive())
         await self.flush()
         return self._ssl.selected_alpn_protocol()
 
@@ -74,11 +85,13 @@ class TlsWriter(SocketWriter):
         Raises:
             trio.BrokenResourceError: If the connection is gone, or what comes is no TLS.
         """
-        while (data := self._read()) is None:
+        data = self._open(b"") if self._early is None else self._early
+        self._early = None
+        while data is None:
             if self._owes:
                 await self.flush()
                 self._owes = False
-            self._feed(await self._receive())
+            data = self._open(sealed) if (sealed := await self._receive()) else b""
         await trio.lowlevel.checkpoint()
         return data
 
@@ -91,11 +104,9 @@ class TlsWriter(SocketWriter):
     def put(self, data: bytes) -> int:
         """Seal, and put what that gives; see `SocketWriter`."""
         try:
-            if len(data) <= _RECORD:
-                self._ssl.write(data)
-                sealed = self._outgoing.read()
-            else:
-                sealed = b"".join(map(self._seal, _records(data)))
+            sealed = (
+                self._seal(data) if len(data) <= _PIECE else b"".join(map(self._seal, _cut(data)))
+            )
         except ssl.SSLError as error:  # After the end of either side.
             raise trio.BrokenResourceError("nothing more can be sealed") from error
         super().put(sealed)
@@ -111,50 +122,52 @@ class TlsWriter(SocketWriter):
                 self._emit()
 
     @enable_ki_protection
-    def _shake_hands(self) -> bool:
+    def _shake_hands(self, sealed: bytes) -> bool:
+        if not sealed:
+            raise trio.BrokenResourceError("the client left amid the handshake")
+        self._buffers.incoming.write(sealed)
         try:
             self._ssl.do_handshake()
         except ssl.SSLWantReadError:
             return False
         except ssl.SSLError as error:
             raise trio.BrokenResourceError("the handshake failed") from error
+        else:
+            self._early = self._open(b"")
         finally:
             self._emit()
         return True
 
     @enable_ki_protection
-    def _read(self) -> bytes | None:
-        """Return what a record says, if one has come; no bytes at the end."""
+    def _open(self, sealed: bytes) -> bytes | None:
+        """Return what records say, if any have come whole; no bytes at the end."""
+        self._buffers.incoming.write(sealed)
+        opened: list[bytes] = []
         try:
-            return self._ssl.read(_RECORD)
+            while data := self._ssl.read(_RECORD):
+                opened.append(data)
         except ssl.SSLWantReadError:
-            return None
-        except ssl.SSLEOFError:
-            return b""
+            return b"".join(opened) or None
         except ssl.SSLError as error:
             raise trio.BrokenResourceError("what comes is no TLS") from error
         finally:
             self._emit()
+        return b"".join(opened)
+
+    def _seal(self, piece: bytes | memoryview) -> bytes:
+        self._ssl.write(piece)
+        return self._buffers.outgoing.read()
 
     def _emit(self) -> None:
-        """Put what OpenSSL has to say to the client by itself."""
-        if self._outgoing.pending:
+        """Put what OpenSSL has to say by itself; leave nothing, not even what it could not read."""
+        self._buffers.incoming.read()
+        if self._buffers.outgoing.pending:
             try:
-                super().put(self._outgoing.read())
+                super().put(self._buffers.outgoing.read())
             except trio.WouldBlock:
                 self._owes = True
 
-    def _feed(self, data: bytes) -> None:
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
 
-    def _seal(self, record: memoryview) -> bytes:
-        self._ssl.write(record)
-        return self._outgoing.read()
-
-
-def _records(data: bytes) -> list[memoryview]:
+def _cut(data: bytes) -> list[memoryview]:
     whole = memoryview(data)
-    return [whole[start : start + _RECORD] for start in range(0, len(whole), _RECORD)]
+    return [whole[start : start + _PIECE] for start in range(0, len(whole), _PIECE)]
