@@ -23,9 +23,11 @@ from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from .report.comparison import interval
+from .servers.certificate import make_certificate
 from .servers.processes import cpu_clock, free_port
 from .servers.subjects import CORES
 
@@ -103,16 +105,6 @@ def _wait_for(url: str) -> None:
             return
 
 
-def _certificate(folder: str) -> list[str]:
-    files = [f"{folder}/certificate.pem", f"{folder}/key.pem"]
-    made = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=localhost"
-    )
-    words = [*made.split(), "-out", files[0], "-keyout", files[1]]
-    subprocess.run(words, check=True, capture_output=True)  # noqa: S603
-    return files
-
-
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=15)
@@ -125,7 +117,7 @@ def main() -> None:
     options = _arguments()
     chosen = [load for load in _LOADS if any(part in load for part in options.only)]
     with tempfile.TemporaryDirectory() as folder:
-        files = _certificate(folder)
+        files = make_certificate(Path(folder))
         with _serving("serve", files) as ours, _serving("stock", files) as stock:
             for name in chosen:
                 command, tls = _LOADS[name]

@@ -11,7 +11,7 @@ a machine that is slower for a while does not blur them. Medians, ratios and sam
 
 With `--against`, each of our subjects is measured a second time, as `NAME@before`: with the package
 and the servers of that checkout, by the same Python. So are `floor` and `bare`, as the machine may
-be slower at that time. In the end it tells the ratios after / before.
+be slower at that time. In the end it tells the ratios that have a limit, and those after / before.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pathlib import Path
 from statistics import median
 from typing import Final
 
-from .report.comparison import compare
+from .report.comparison import against_peers, compare
 from .report.machine import describe_machine, list_versions
 from .report.results import Results, Sample, Work
 from .servers.processes import Load, Server, clean_up_on_sigterm, environment
@@ -133,7 +133,7 @@ def main() -> None:
         measure_round(number, subjects, options, results)
         record = {"machine": machine, "clients": options.clients, **results.as_json()}
         (cache / "benchmarks.json").write_text(json.dumps(record, indent=1) + "\n")
-    for line in compare(results):
+    for line in (*against_peers(results), *compare(results)):
         print(line)
 
 

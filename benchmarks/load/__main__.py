@@ -1,6 +1,6 @@
 """The load generator: thousands of clients of one server, in a process of its own.
 
-    python -m benchmarks.load PORT (--pipe DESCRIPTOR | --post) [--keep-bodies]
+    python -m benchmarks.load PORT (--pipe DESCRIPTOR | --post PORT) [--keep-bodies] [--tls]
 
 Each line on standard input is an order, and each order is answered with one line of JSON:
 
@@ -35,10 +35,10 @@ _SMALL: Final = 4096
 class Load:
     """Carries out the orders."""
 
-    def __init__(self, port: int, publisher: Publisher, *, keep_bodies: bool) -> None:
+    def __init__(self, port: int, publisher: Publisher, *, keep_bodies: bool, tls: bool) -> None:
         self._port = port
         self._publisher = publisher
-        self._crowd = Crowd(port, keep_bodies=keep_bodies)
+        self._crowd = Crowd(port, keep_bodies=keep_bodies, tls=tls)
         self._stalled: list[Client] = []
 
     def obey(self, order: str) -> dict[str, object]:
@@ -79,7 +79,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("port", type=int)
     way = parser.add_mutually_exclusive_group(required=True)
     way.add_argument("--pipe", type=int, metavar="DESCRIPTOR")
-    way.add_argument("--post", action="store_true")
+    way.add_argument("--post", type=int, metavar="PORT")
+    parser.add_argument("--tls", action="store_true")
     parser.add_argument("--keep-bodies", action="store_true")
     return parser.parse_args()
 
@@ -88,8 +89,8 @@ def main() -> None:
     """Obey until standard input ends."""
     options = _arguments()
     gc.disable()  # A pause here would be measured as a latency of the server.
-    publisher = PostPublisher(options.port) if options.post else PipePublisher(options.pipe)
-    load = Load(options.port, publisher, keep_bodies=options.keep_bodies)
+    publisher = PostPublisher(options.post) if options.post else PipePublisher(options.pipe)
+    load = Load(options.port, publisher, keep_bodies=options.keep_bodies, tls=options.tls)
     for order in sys.stdin:
         print(json.dumps(load.obey(order)), flush=True)
 

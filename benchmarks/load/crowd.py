@@ -23,9 +23,9 @@ _SETTLING: Final = 0.3
 class Crowd:
     """Clients that read all they get, and are counted."""
 
-    def __init__(self, port: int, *, keep_bodies: bool = False) -> None:
+    def __init__(self, port: int, *, keep_bodies: bool = False, tls: bool = False) -> None:
         self.clients: list[Client] = []
-        self._port = port
+        self._port, self._tls = port, tls
         self._keep_bodies = keep_bodies
         self._selector = selectors.DefaultSelector()
         self._expected = 0
@@ -90,7 +90,7 @@ class Crowd:
         return sum(client.ended for client in self.clients)
 
     def _connect(self) -> Client:
-        client = Client(self._port, keep_body=self._keep_bodies)
+        client = Client(self._port, keep_body=self._keep_bodies, tls=self._tls)
         self._selector.register(client.sock, selectors.EVENT_READ, client)
         self.clients.append(client)
         return client

@@ -1,4 +1,4 @@
-"""Whether a checkout is dearer than another: ratios after / before, and how sure they are.
+"""Ratios of subjects and peers, and of a checkout and another; and how sure they are.
 
 Each ratio is taken within a round. The interval is that of the order statistics: it holds the
 median of all rounds that could be with at least the confidence that is asked for, whatever their
@@ -48,6 +48,14 @@ def interval(values: Sequence[float]) -> Interval:
 def _confidence(count: int, outside: int) -> float:
     """Return how likely the median is within the range without so many values at each end."""
     return 1 - 2 * sum(comb(count, below) for below in range(outside + 1)) / 2.0**count
+
+
+def against_peers(results: Results) -> Iterator[str]:
+    """Yield a line for each figure of each subject that has a limit beside a peer."""
+    for limit in results.limits():
+        for figure in _FIGURES:
+            ratios = interval(results.ratios(figure, limit.subject, limit.peer))
+            yield f"{figure}: {limit.subject} / {limit.peer}: {ratios}"
 
 
 def compare(results: Results) -> Iterator[str]:

@@ -1,10 +1,10 @@
 """trio-sse, by one of the ways to the socket.
 
-    python -m benchmarks.servers.ours direct|portable|quart|stock PORT [WRITE_TIMEOUT]
+    python -m benchmarks.servers.ours direct|portable|quart|stock PORT [WRITE_TIMEOUT [CERT KEY]]
 
 ``direct`` and ``quart`` are `sse_app` and a Quart-Trio route under `trio_sse.hypercorn.serve`;
 ``portable`` is `sse_app` there, with the direct way taken out of the scope; ``stock`` is `sse_app`
-under `hypercorn.trio.serve`.
+under `hypercorn.trio.serve`. With the files of a certificate and its key it speaks TLS.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ def application(way: str, broadcaster: Broadcaster) -> App:
     return _without_direct(app) if way == "portable" else app
 
 
-async def _run(way: str, port: int, write_timeout: float) -> None:
+async def _run(way: str, port: int, write_timeout: float, *files: str) -> None:
     broadcaster = Broadcaster()
     broadcaster.register_event("message")
     server = stock.serve if way == "stock" else partial(serve, write_timeout=write_timeout)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server, application(way, broadcaster), loopback(port))
+        nursery.start_soon(server, application(way, broadcaster), loopback(port, *files))
         await obey(Control(broadcaster, nursery).orders)
         nursery.cancel_scope.cancel("standard input has ended")
 
 
 if __name__ == "__main__":
-    trio.run(_run, sys.argv[1], int(sys.argv[2]), float((*sys.argv, "30")[3]))
+    trio.run(_run, sys.argv[1], int(sys.argv[2]), float((*sys.argv, "30")[3]), *sys.argv[4:])

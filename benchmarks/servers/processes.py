@@ -97,7 +97,7 @@ class Server(Process):
 
     def __init__(self, subject: Subject, cache: Path, port: int = 0, core: int = CORES[0]) -> None:
         self.port = port or free_port()
-        self.posts = subject.posts
+        self.posts, self.tls = subject.posts, subject.tls
         super().__init__(subject.command(cache, self.port), core, checkout=subject.checkout)
 
     def __enter__(self) -> Self:
@@ -130,7 +130,7 @@ class Server(Process):
 
     def _streams(self) -> bool:
         try:
-            client = Client(self.port)
+            client = Client(self.port, tls=self.tls)
         except ConnectionError:
             return False
         client.sock.settimeout(5)
@@ -145,8 +145,10 @@ class Load(Process):
 
     def __init__(self, server: Server, clients: int = 0, *, keep_bodies: bool = False) -> None:
         pipe = server.stdin.fileno()
-        way = ["--post"] if server.posts else ["--pipe", str(pipe)]
-        options = [*way, *(["--keep-bodies"] if keep_bodies else [])]
+        way = ["--pipe", str(pipe)]
+        if server.posts:
+            way = ["--post", str(server.port + server.tls)]
+        options = [*way, *["--keep-bodies"] * keep_bodies, *["--tls"] * server.tls]
         command = [sys.executable, "-m", "benchmarks.load", str(server.port), *options]
         super().__init__(command, CORES[-1], pass_fds=[pipe])
         self._clients = clients

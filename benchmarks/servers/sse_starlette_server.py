@@ -1,6 +1,6 @@
 """sse-starlette on uvicorn, with uvloop and httptools.
 
-python -m benchmarks.servers.sse_starlette_server PORT
+python -m benchmarks.servers.sse_starlette_server PORT [CERTIFICATE KEY]
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ if __name__ == "__main__":
     uvicorn.run(
         Starlette(routes=[Route("/events", _events)], lifespan=_lifespan),
         port=int(sys.argv[1]),
+        ssl_certfile=(*sys.argv, None, None)[2],
+        ssl_keyfile=(*sys.argv, None, None)[3],
         loop="uvloop",
         http="httptools",
         backlog=4096,

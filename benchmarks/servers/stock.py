@@ -16,10 +16,15 @@ serve: Final = cast(
 )
 
 
-def loopback(port: int) -> Config:
-    """Return a configuration for a port of this machine, and for thousands that come at once."""
+def loopback(port: int, *files: str) -> Config:
+    """Return a configuration for a port of this machine, and for thousands that come at once.
+
+    The files, of a certificate and its key, are for TLS.
+    """
     config = Config()
     config.bind = [f"127.0.0.1:{port}"]
     config.backlog = 4096
     config.loglevel = "WARNING"
+    if files:
+        config.certfile, config.keyfile = files
     return config

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from .certificate import make_certificate
+
 #: This checkout's benchmarks, and where what they need is installed.
 BENCHMARKS: Final = Path(__file__).parents[1]
 CACHE: Final = BENCHMARKS / ".benchmarks"
@@ -29,7 +31,9 @@ class Subject:
     title: str
     command: Callable[[Path, int], list[str]]
     posts: bool = False
-    """Whether events are posted to it, as it cannot be told to make them."""
+    """Whether events are posted to it, as it cannot be told to make them; over TLS, one port on."""
+    tls: bool = False
+    """Whether its streams are sealed."""
     direct: bool = False
     """Whether all of its clients should go the direct way."""
     checkout: Path = BENCHMARKS.parent
@@ -40,17 +44,20 @@ class Subject:
         return replace(self, name=before(self.name), checkout=checkout)
 
 
-def _ours(way: str, write_timeout: float = 30.0) -> Callable[[Path, int], list[str]]:
+def _ours(
+    way: str, write_timeout: float = 30.0, *, tls: bool = False
+) -> Callable[[Path, int], list[str]]:
     def command(cache: Path, port: int) -> list[str]:
-        module = "benchmarks.servers.ours"
-        return [str(python(cache)), "-m", module, way, str(port), str(write_timeout)]
+        words = [str(python(cache)), "-m", "benchmarks.servers.ours", way, str(port)]
+        return [*words, str(write_timeout), *(make_certificate(cache) if tls else [])]
 
     return command
 
 
-def _module(name: str) -> Callable[[Path, int], list[str]]:
+def _module(name: str, *, tls: bool = False) -> Callable[[Path, int], list[str]]:
     def command(cache: Path, port: int) -> list[str]:
-        return [str(python(cache)), "-m", f"benchmarks.servers.{name}", str(port)]
+        words = [str(python(cache)), "-m", f"benchmarks.servers.{name}", str(port)]
+        return [*words, *(make_certificate(cache) if tls else [])]
 
     return command
 
@@ -64,12 +71,25 @@ def _better_sse(cache: Path, port: int) -> list[str]:
 
 
 def _nchan(cache: Path, port: int) -> list[str]:
+    return _nginx(cache, f"listen 127.0.0.1:{port} backlog=4096;")
+
+
+def _nchan_over_tls(cache: Path, port: int) -> list[str]:
+    certificate, key = make_certificate(cache)
+    listen = (
+        f"listen 127.0.0.1:{port} ssl backlog=4096; listen 127.0.0.1:{port + 1}; "
+        f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    )
+    return _nginx(cache, listen)
+
+
+def _nginx(cache: Path, listen: str) -> list[str]:
     nginx = cache / "nginx"
     folder = cache / "nginx-run"
     folder.mkdir(exist_ok=True)
     conf = (BENCHMARKS / "servers" / "nchan.conf").read_text()
     module = nginx / "usr/lib/nginx/modules/ngx_nchan_module.so"
-    conf = conf.replace("{{module}}", str(module)).replace("{{port}}", str(port))
+    conf = conf.replace("{{module}}", str(module)).replace("{{listen}}", listen)
     if os.geteuid() == 0:
         conf = "user root;\n" + conf
     (folder / "nginx.conf").write_text(conf)
@@ -126,7 +146,14 @@ FLOOR: Final = "floor"
 BARE: Final = "bare"
 
 #: Our subjects that another checkout has, too, and what is as near to each as can be.
-PEERS: Final = {"direct": FLOOR, "quart": FLOOR, "portable": BARE, "stock": BARE}
+PEERS: Final = {
+    "direct": FLOOR,
+    "quart": FLOOR,
+    "direct-tls": FLOOR,
+    "quart-tls": FLOOR,
+    "portable": BARE,
+    "stock": BARE,
+}
 
 SUBJECTS: Final = {
     subject.name: subject
@@ -143,6 +170,33 @@ SUBJECTS: Final = {
         Subject("portable", "trio-sse, `serve()`, portable", _ours("portable")),
         Subject("stock", "trio-sse on stock hypercorn", _ours("stock")),
         Subject(BARE, "bare ASGI loop on stock hypercorn", _module("bare_asgi")),
+        Subject(
+            "direct-tls",
+            "trio-sse, `serve()`, direct, TLS",
+            _ours("direct", tls=True),
+            tls=True,
+            direct=True,
+        ),
+        Subject(
+            "quart-tls",
+            "trio-sse, Quart-Trio route, `serve()`, TLS",
+            _ours("quart", tls=True),
+            tls=True,
+            direct=True,
+        ),
+        Subject(
+            "stock-tls",
+            "trio-sse on stock hypercorn, TLS",
+            _ours("stock", tls=True),
+            tls=True,
+        ),
+        Subject("nchan-tls", "nginx + nchan, TLS", _nchan_over_tls, posts=True, tls=True),
+        Subject(
+            "sse-starlette-tls",
+            "sse-starlette on uvicorn, uvloop, TLS",
+            _module("sse_starlette_server", tls=True),
+            tls=True,
+        ),
     )
 }
 
