@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ssl
-from contextlib import suppress
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, final
 
 import pytest
@@ -50,16 +51,6 @@ class Pair:
         #: Whether the socket had taken all at each time when something was read from it.
         self.was_empty: list[bool] = []
 
-    async def __aenter__(self) -> Pair:
-        await self.ours.do_handshake()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        assert not self.buffers.incoming.pending
-        assert not self.buffers.outgoing.pending
-        self.sock.close_both()
-        await trio.lowlevel.checkpoint()
-
     def read(self) -> bytes:
         """Return what the client understands of what has arrived."""
         self._to_client.write(self.sock.received())
@@ -92,9 +83,21 @@ class Pair:
         return self._from_client.read()
 
 
+@asynccontextmanager
+async def paired(pair: Pair) -> AsyncGenerator[Pair]:
+    """Shake hands, and in the end leave nothing in the buffers that connections share."""
+    try:
+        await pair.ours.do_handshake()
+        yield pair
+        assert not pair.buffers.incoming.pending
+        assert not pair.buffers.outgoing.pending
+    finally:
+        pair.sock.close_both()
+
+
 async def test_a_record_that_is_cut_anywhere_goes_on_where_it_was_cut() -> None:
     """What is sealed behind it comes behind it."""
-    async with Pair() as pair:
+    async with paired(Pair()) as pair:
         sealed = len(EVENT) + 22  # The head, the kind and the tag of a record.
         for cut in range(sealed):
             pair.sock.grants = [cut]
@@ -109,7 +112,7 @@ async def test_a_record_that_is_cut_anywhere_goes_on_where_it_was_cut() -> None:
 @given(chunks=st.lists(st.integers(0, 70_000).map(bytes), max_size=4))
 @settings(max_examples=20, deadline=None)
 async def test_what_is_put_arrives_whatever_its_size(chunks: list[bytes]) -> None:
-    async with Pair() as pair:
+    async with paired(Pair()) as pair:
         received, expected = b"", 0
         for data in chunks:
             expected += len(data)
@@ -123,7 +126,7 @@ async def test_what_is_put_arrives_whatever_its_size(chunks: list[bytes]) -> Non
 
 
 async def test_after_our_end_nothing_can_be_put_and_the_client_knows() -> None:
-    async with Pair() as pair:
+    async with paired(Pair()) as pair:
         pair.ours.close()
         with pytest.raises(trio.BrokenResourceError, match="sealed"):
             pair.ours.put(EVENT)
@@ -131,7 +134,7 @@ async def test_after_our_end_nothing_can_be_put_and_the_client_knows() -> None:
 
 
 async def test_after_the_clients_end_it_still_gets_what_is_put() -> None:
-    async with Pair() as pair:
+    async with paired(Pair()) as pair:
         pair.leave()
         for _ in range(2):
             assert await pair.ours.receive() == b""
@@ -140,13 +143,13 @@ async def test_after_the_clients_end_it_still_gets_what_is_put() -> None:
 
 
 async def test_a_client_whose_connection_ends_without_a_word_is_gone() -> None:
-    async with Pair() as pair:
+    async with paired(Pair()) as pair:
         for _ in range(2):
             assert await pair.ours.receive() == b""
 
 
 async def test_what_is_no_tls_ends_the_connection() -> None:
-    async with Pair() as pair:
+    async with paired(Pair()) as pair:
         pair.sent.append(b"\x17\x03\x03\x00\x20" + bytes(32))
         with pytest.raises(trio.BrokenResourceError, match="no TLS"):
             await pair.ours.receive()
@@ -155,7 +158,7 @@ async def test_what_is_no_tls_ends_the_connection() -> None:
 
 
 async def test_what_a_client_has_sent_with_its_handshake_is_received() -> None:
-    async with Pair(early=b"early") as pair:
+    async with paired(Pair(early=b"early")) as pair:
         pair.send(b"late")
         assert [await pair.ours.receive() for _ in range(2)] == [b"early", b"late"]
 
@@ -164,15 +167,15 @@ async def test_connections_share_buffers_and_nothing_else() -> None:
     """Records come in pieces, in turns, and one is no record."""
     buffers = TlsBuffers()
     async with (
-        Pair(buffers=buffers) as one,
-        Pair(buffers=buffers) as two,
-        Pair(buffers=buffers) as bad,
+        paired(Pair(buffers=buffers)) as one,
+        paired(Pair(buffers=buffers)) as two,
+        paired(Pair(buffers=buffers)) as bad,
     ):
         pairs = {one: b"of one", two: b"of two"}
         for pair, data in pairs.items():
             pair.send(data)
             pair.send(b" and more")
-            (whole,) = [b"".join(pair.sent)]
+            whole = b"".join(pair.sent)
             pair.sent[:] = [whole[:3], whole[3:40], whole[40:]]
         received = dict.fromkeys(pairs, b"")
         bad.sent.append(b"\x17\x03\x03\x00\x20" + bytes(40))
@@ -200,7 +203,7 @@ class _Answering(ssl.SSLObject):
 
 async def test_a_client_that_takes_no_answer_is_not_read() -> None:
     """Else it could fill the memory by asking."""
-    async with Pair(_Answering) as pair:
+    async with paired(Pair(_Answering)) as pair:
         pair.send(b"read")
         pair.sock.grants = [0, 0, 1]
         assert await pair.ours.receive() == b"read"

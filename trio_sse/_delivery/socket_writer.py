@@ -72,8 +72,6 @@ class SocketWriter:
             trio.WouldBlock: If something is left to flush.
             trio.BrokenResourceError: If the connection is gone.
         """
-        if self._is_gone:
-            raise trio.BrokenResourceError("the connection is gone")
         if self._unsent is None:
             written = self._write_some(data)
             if written == len(data):
@@ -141,6 +139,8 @@ class SocketWriter:
         self._deadline = trio.current_time() + self._write_timeout
 
     def _write_some(self, data: bytes | bytearray | memoryview) -> int:
+        if self._is_gone:
+            raise trio.BrokenResourceError("the connection is gone")
         try:
             return self._send(data)
         except BlockingIOError:

@@ -109,7 +109,7 @@ class TlsWriter(SocketWriter):
             )
         except ssl.SSLError as error:  # After the end of either side.
             raise trio.BrokenResourceError("nothing more can be sealed") from error
-        super().put(sealed)
+        SocketWriter.put(self, sealed)  # By its name, as this is done for each event and client.
         return len(data)
 
     @enable_ki_protection
