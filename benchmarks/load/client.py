@@ -52,7 +52,7 @@ class Client:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.sock.connect(("127.0.0.1", port))
         if tls:
-            self.sock = _any_server().wrap_socket(self.sock)
+            self.sock = any_server().wrap_socket(self.sock)
         last = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
         self.sock.sendall(_REQUEST % last.encode())
         self.sock.setblocking(False)
@@ -98,7 +98,7 @@ class Client:
 
 
 @cache
-def _any_server() -> ssl.SSLContext:
+def any_server() -> ssl.SSLContext:
     """Return the TLS of clients that trust whoever they measure."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

@@ -18,6 +18,7 @@ from typing import Final
 
 from ..network.namespace import HERE, missing, open_namespace
 from ..report.finding import Finding
+from ..servers.certificate import make_certificate
 from ..servers.processes import Server
 from ..servers.remains import no_more_than, report_at_rest, wait_until
 from ..servers.subjects import python, site
@@ -33,7 +34,7 @@ def check(cache: Path) -> list[Finding]:
     if absent := missing("openssl"):
         return [Finding(f"the link goes down: not tried, missing: {absent}", math.inf, _LIMIT, "s")]
     with tempfile.TemporaryDirectory() as folder:
-        certificate = _certificate(Path(folder))
+        certificate = make_certificate(Path(folder))
         return [
             _check(cache, certificate, protocol, security)
             for protocol in _PROTOCOLS
@@ -41,15 +42,7 @@ def check(cache: Path) -> list[Finding]:
         ]
 
 
-def _certificate(folder: Path) -> tuple[str, str]:
-    certificate, key = str(folder / "certificate.pem"), str(folder / "key.pem")
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=t"]
-    command += ["-days", "1", "-out", certificate, "-keyout", key]
-    subprocess.run(command, check=True, capture_output=True)  # noqa: S603
-    return certificate, key
-
-
-def _check(cache: Path, certificate: tuple[str, str], protocol: str, security: str) -> Finding:
+def _check(cache: Path, certificate: list[str], protocol: str, security: str) -> Finding:
     subject = site(_WRITE_TIMEOUT, HERE, *certificate)
     with open_namespace() as peer, Server(subject, cache) as server:
         before = report_at_rest(server)

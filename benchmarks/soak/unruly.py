@@ -1,8 +1,9 @@
 """A minute of clients as they are: slow, stalled, half-closed, reset, pipelined, reused; or good.
 
-Events of a few bytes to 200 kB come in random bursts, by `sse_app` and a Quart-Trio route. Each
-client doubts every byte (`benchmarks.clients.reader`). A stream may end after a whole event, or be
-cut by a reset if the client was too slow; a FIN may cut it only if the client has sent its own.
+Events of a few bytes to 200 kB come in random bursts, by `sse_app` and a Quart-Trio route, with
+and without TLS. Each client doubts every byte (`benchmarks.clients.reader`). A stream may end after
+a whole event, or be cut by a reset if the client was too slow; a FIN may cut it only if the client
+has sent its own.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Final
 import trio
 
 from ..clients.reader import CorruptError, Reader
-from ..load.client import RESET_ON_CLOSE
+from ..load.client import RESET_ON_CLOSE, any_server
 from ..report.finding import Finding
+from ..servers.certificate import make_certificate
 from ..servers.processes import Server
 from ..servers.remains import list_left, no_more_than, report_at_rest, wait_until
 from ..servers.subjects import site
@@ -37,6 +39,9 @@ _RECEIVE_BUFFERS: Final = (4096, 65536)
 _BURSTS: Final = ((1, 5.3), (1, 5.3), (3, 5.0), (10, 4.0), (40, 3.5), (400, 2.5))
 _PAUSE: Final = 0.15
 
+#: Where the server is besides; over TLS it is one port on.
+_HOST: Final = "127.0.0.2"
+
 
 @dataclass
 class _Tally:
@@ -49,10 +54,17 @@ class _Tally:
 class _Visit:
     """One connection, and what its client does."""
 
-    stream: trio.SocketStream
+    stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
     chance: random.Random
     reader: Reader
     half_closed: bool = False
+
+    @property
+    def transport(self) -> trio.SocketStream:
+        """Where the bytes go, sealed or not."""
+        if isinstance(self.stream, trio.SSLStream):
+            return self.stream.transport_stream
+        return self.stream
 
     async def ask(self, *methods: str) -> None:
         path = self.chance.choice(["/events", "/quart"])
@@ -93,12 +105,12 @@ async def _half_closing(visit: _Visit) -> None:
     await visit.ask("GET")
     await visit.read()
     visit.half_closed = True
-    await visit.stream.send_eof()
+    await visit.transport.send_eof()
     await visit.read()
 
 
 async def _resetting(visit: _Visit) -> None:
-    visit.stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    visit.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
     await visit.ask("GET")
     await visit.read()
 
@@ -132,7 +144,7 @@ _MANNERS: Final[tuple[Callable[[_Visit], Awaitable[None]], ...]] = (
 def check(cache: Path, seconds: float = _SECONDS) -> list[Finding]:
     """Return what was not as it was sent, and what is left of the clients."""
     tally = _Tally()
-    with Server(site(_WRITE_TIMEOUT), cache) as server:
+    with Server(site(_WRITE_TIMEOUT, _HOST, *make_certificate(cache)), cache) as server:
         before = report_at_rest(server)
         trio.run(_run, server, tally, seconds)
         wait_until(server, no_more_than(before), _PATIENCE)
@@ -180,8 +192,12 @@ async def _come_and_go(port: int, chance: random.Random, tally: _Tally) -> None:
             tally.events += reader.events
 
 
-async def _connect(port: int, chance: random.Random) -> trio.SocketStream:
+async def _connect(
+    port: int, chance: random.Random
+) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
     sock = trio.socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, chance.choice(_RECEIVE_BUFFERS))
-    await sock.connect(("127.0.0.1", port))
-    return trio.SocketStream(sock)
+    tls = chance.random() < 0.5
+    await sock.connect((_HOST, port + tls))
+    stream = trio.SocketStream(sock)
+    return trio.SSLStream(stream, any_server(), https_compatible=True) if tls else stream

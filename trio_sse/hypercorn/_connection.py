@@ -10,7 +10,7 @@ The hazards of each line here, met by prototypes, are told in docs/design.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, cast, final
 
@@ -71,8 +71,9 @@ class Connection(TCPServer):
         *,
         serving: Serving,
     ) -> None:
-        # All that hypercorn does with it that we leave it to do is to close it.
-        super().__init__(self._call, config, context, state, cast("Any", transport))
+        # All that hypercorn does with the transport that we leave it to do is to close it.
+        call, stream = cast("Any", self._call), cast("Any", transport)
+        super().__init__(call, config, context, state, stream)
         self.serving = serving
         self._call_app = app
         self._socket = sock = transport.socket
@@ -197,7 +198,7 @@ class Connection(TCPServer):
 
     def _call(
         self, scope: Any, receive: Any, send: Any, sync_spawn: Any, call_soon: Any
-    ) -> Coroutine[Any, Any, None]:
+    ) -> Awaitable[None]:
         """Call the application (by no coroutine of its own, which would be there for as long)."""
         answer = self._answer if scope["type"] == "http" else self._carry
         return answer(scope, receive, send)
