@@ -40,6 +40,8 @@ _LOADS: Final = {
     "wrk, HTTP/1.1, small": ("wrk -t 1 -c 50 -d 2 {url}/small", False),
     "wrk, HTTP/1.1, 1 MB": ("wrk -t 1 -c 10 -d 2 {url}/big", False),
     "wrk, HTTP/1.1 over TLS, small": ("wrk -t 1 -c 50 -d 2 {url}/small", True),
+    "wrk, HTTP/1.1 over TLS, 1 MB": ("wrk -t 1 -c 10 -d 2 {url}/big", True),
+    "ab, HTTP/1.1 over TLS, 500 MB": ("ab -q -c 1 -n 1 {url}/huge", True),
     "h2load, h2c, small": ("h2load -n 4000 -c 10 -m 10 {url}/small", False),
     "h2load, h2c, 1 MB": ("h2load -n 200 -c 4 -m 4 -w 20 -W 20 {url}/big", False),
     "h2load, HTTP/2 over TLS, small": ("h2load -n 4000 -c 10 -m 10 {url}/small", True),

@@ -2,12 +2,14 @@
 
     python -m benchmarks.servers.answers serve|stock PORT CERTIFICATE KEY
 
-GET /small is 13 bytes, GET /big a megabyte; plain at the port, and with TLS at the next.
+GET /small is 13 bytes, GET /big a megabyte, GET /huge 500 of them, by chunks; plain at the port,
+and with TLS at the next.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
 from functools import partial
 from typing import Final
 
@@ -15,7 +17,7 @@ import trio
 from hypercorn.config import Config
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from trio_sse.hypercorn import serve
@@ -30,6 +32,16 @@ async def _answer(request: Request) -> Response:
     return Response(_BODIES[request.url.path])
 
 
+async def _megabytes() -> AsyncIterator[bytes]:
+    for _ in range(500):
+        yield _BODIES["/big"]
+
+
+async def _download(request: Request) -> StreamingResponse:
+    await trio.lowlevel.checkpoint()
+    return StreamingResponse(_megabytes())
+
+
 def _config(port: int, certificate: str, key: str) -> Config:
     config = stock.loopback(port)
     config.insecure_bind, config.bind = config.bind, [f"127.0.0.1:{port + 1}"]
@@ -38,6 +50,7 @@ def _config(port: int, certificate: str, key: str) -> Config:
 
 
 if __name__ == "__main__":
-    app = Starlette(routes=[Route(path, _answer) for path in _BODIES])
+    routes = [Route(path, _answer) for path in _BODIES]
+    app = Starlette(routes=[*routes, Route("/huge", _download)])
     config = _config(int(sys.argv[2]), *sys.argv[3:])
     trio.run(partial(serve if sys.argv[1] == "serve" else stock.serve, app, config))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import logging
 import os
 import resource
@@ -13,12 +14,13 @@ from contextlib import contextmanager, suppress
 import hypercorn
 import pytest
 import trio
+from hypercorn.utils import LifespanFailureError
 from trio.testing import MockClock
 
 from trio_sse import Broadcaster, sse_app
 from trio_sse.hypercorn import serve
 
-from ..support.asgi import END, HEAD, app_sending, with_lifespan
+from ..support.asgi import END, HEAD, Message, Receive, Send, app_sending, with_lifespan
 from ..support.clients import Http1Client
 from ..support.hardened import hardened
 from ..support.server import ServerLog
@@ -60,6 +62,33 @@ async def test_an_address_that_others_listen_at_is_an_error() -> None:
         config.bind = [f"0.0.0.0:{port}", f"[::]:{port}"]
         with pytest.raises(OSError, match="in use"):
             await serve(APP, config)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_what_was_opened_before_an_address_that_others_listen_at_is_closed() -> None:
+    config = hypercorn.Config()
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        config.bind = [f"0.0.0.0:{port}", f"[::]:{port}"]
+        before = os.listdir("/proc/self/fd")
+        with pytest.raises(OSError, match="in use"):
+            await serve(APP, config)
+        gc.collect()  # Hypercorn leaves the one that it could not bind.
+        assert os.listdir("/proc/self/fd") == before
+
+
+async def test_an_application_that_does_not_start_leaves_its_addresses_to_others() -> None:
+    async def broken(scope: Message, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+    config = hypercorn.Config()
+    config.errorlog = None
+    port = free_port()
+    config.bind = [f"127.0.0.1:{port}"]
+    with pytest.RaisesGroup(LifespanFailureError, flatten_subgroups=True):
+        await serve(broken, config)
+    socket.create_server(("127.0.0.1", port)).close()
 
 
 @contextmanager

@@ -24,12 +24,15 @@ from ..support.fake_bypass import FakeBypass, behind
 from .life import END, Life, Memory, Page
 from .streams import Stream
 
-#: The ways in. With "direct" there is a way past `send`; it opens at once, late or too late.
+#: The ways in. With "direct" there is a way past `send`; it opens at once, late or too late, and
+#: leads to a socket that takes each write whole, or parts of it.
 WAYS: Final = (
     ("sse_app",),
     ("quart",),
     ("sse_app", "direct", "at once"),
     ("quart", "direct", "at once"),
+    ("sse_app", "direct", "at once", "in parts"),
+    ("quart", "direct", "at once", "in parts"),
     ("sse_app", "direct", "late"),
     ("quart", "direct", "late"),
     ("sse_app", "direct", "too late"),
@@ -80,7 +83,7 @@ class HttpStream(Stream):
         if "direct" in way and "at once" not in way:
             self.decided_at = math.inf
         self._nursery = nursery
-        self._fake = FakeBypass(writer)
+        self._fake = FakeBypass(writer, takes_parts="in parts" in way)
         self._fake.chunks = _Noted(self)
         self._flowing = trio.Event()
         self._flowing.set()

@@ -30,9 +30,13 @@ class _Opening:
 
 @final
 class FakeBypass:
-    """A bypass whose socket is kept by the test: what goes through, and when it is full."""
+    """A bypass whose socket is kept by the test: what goes through, and when it is full.
 
-    def __init__(self, writer: Writer) -> None:
+    It takes what it is given whole, as TLS does, or in parts, as a full socket does.
+    """
+
+    def __init__(self, writer: Writer, *, takes_parts: bool = False) -> None:
+        self._takes_parts = takes_parts
         self.writer = writer
         # A coding that changes nothing, so that what goes through is easy to read.
         self.bypass = Bypass(cast("SocketWriter", self), bytes, writer, self._abort)
@@ -53,7 +57,7 @@ class FakeBypass:
 
     @property
     def sender(self) -> Callable[[bytes], int]:
-        return self.put
+        return self._take_part if self._takes_parts else self.put
 
     def put(self, chunk: bytes) -> int:
         if self.broken:
@@ -62,6 +66,17 @@ class FakeBypass:
             self.chunks.append(chunk)
         self.flush_nowait()
         return len(chunk)
+
+    def _take_part(self, chunk: bytes) -> int:
+        if self.broken:
+            raise BrokenPipeError
+        if self.room.is_set():
+            return self.put(chunk)
+        part = len(chunk) // 2 if len(chunk) % 2 else 0
+        if not part:
+            raise BlockingIOError
+        self.chunks.append(chunk[:part])
+        return part
 
     def flush_nowait(self) -> None:
         if not self.room.is_set():

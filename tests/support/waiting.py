@@ -8,7 +8,7 @@ from typing import Final
 import trio
 
 #: Seconds after which a test gives up; nothing here takes that long on any machine.
-PATIENCE: Final = 30.0
+PATIENCE: Final = 90.0
 
 
 async def until(condition: Callable[[], bool]) -> None:

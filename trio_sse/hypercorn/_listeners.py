@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import errno
 import math
+import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import ExitStack, contextmanager
 from typing import Final, final
 
 import attrs
@@ -94,14 +96,25 @@ class Listener(trio.abc.Listener[Transport]):
         await self._listener.aclose()
 
 
-def bind(config: Config) -> list[tuple[socket.socket, str]]:
-    """Open the sockets of a configuration; return them, each with the scheme of its URLs."""
+@contextmanager
+def bound(config: Config) -> Generator[list[tuple[socket.socket, str]]]:
+    """Open the sockets of a configuration, each with the scheme of its URLs, for a block."""
+    with ExitStack() as sockets:
+        opened = _bind(config)
+        for sock, _ in opened:
+            sockets.enter_context(sock)
+        yield opened
+
+
+def _bind(config: Config) -> list[tuple[socket.socket, str]]:
     everywhere = {_place(text)[1] for text in _binds(config) if _place(text)[0] == "0.0.0.0"}  # noqa: S104 (as it says)
-    apart = {
-        name: [_apart(text, everywhere) for text in getattr(config, name)]
-        for name in ("bind", "insecure_bind")
-    }
-    sockets = copy_with(config, **apart).create_sockets()
+    with ExitStack() as apart:
+        binds = {
+            name: [_apart(text, everywhere, apart) for text in getattr(config, name)]
+            for name in ("bind", "insecure_bind")
+        }
+        sockets = copy_with(config, **binds).create_sockets()
+        apart.pop_all()  # They have owners now.
     return [
         *((sock, "https") for sock in sockets.secure_sockets),
         *((sock, "http") for sock in sockets.insecure_sockets),
@@ -146,7 +159,7 @@ def _place(text: str) -> tuple[str, int]:
     return (host, int(port)) if port.isdigit() else (bare, _DEFAULT_PORT)
 
 
-def _apart(text: str, everywhere: set[int]) -> str:
+def _apart(text: str, everywhere: set[int], opened: ExitStack) -> str:
     """Return an address that leaves IPv4 to others, if it would take what another one names."""
     host, port = _place(text)
     if host != "::" or port not in everywhere or port == 0:
@@ -160,7 +173,9 @@ def _apart(text: str, everywhere: set[int]) -> str:
     except OSError:
         sock.close()
         raise
-    return f"fd://{sock.detach()}"
+    descriptor = sock.detach()
+    opened.callback(os.close, descriptor)
+    return f"fd://{descriptor}"
 
 
 def _harden(sock: socket.socket, write_timeout: float) -> None:

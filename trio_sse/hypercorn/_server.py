@@ -29,7 +29,7 @@ from hypercorn.utils import wrap_app  # pyright: ignore[reportUnknownVariableTyp
 from ._connection import Connection, Serving
 from ._exchange import AccessLog
 from ._internals import copy_with
-from ._listeners import Listener, Transport, bind, listen
+from ._listeners import Listener, Transport, bound, listen
 
 #: Seconds for the epilogue of what is cancelled (see `_delivery.response`), before connections are
 #: aborted.
@@ -77,19 +77,20 @@ async def serve(
     _check(config, write_timeout)
     state: LifespanState = {}
     lifespan = Lifespan(wrap_app(app, config.wsgi_max_body_size, "asgi"), config, state)
-    ssl_context, bound = config.create_ssl_context(), bind(config)
-    async with trio.open_nursery() as lifespan_nursery:
-        await lifespan_nursery.start(lifespan.handle_lifespan)
-        await lifespan.wait_for_startup()
-        # Not before: whoever connects would wait for the application.
-        listeners, urls = listen(bound, config, ssl_context, write_timeout)
-        for url in urls:
-            await config.log.info("Running on %s", url)
-        task_status.started(urls)
-        server = Server(app, config, state, write_timeout)
-        await server.run(listeners, shutdown_trigger or trio.sleep_forever)
-        await lifespan.wait_for_shutdown()
-        lifespan_nursery.cancel_scope.cancel("the server has shut down")
+    ssl_context = config.create_ssl_context()
+    with bound(config) as sockets:
+        async with trio.open_nursery() as lifespan_nursery:
+            await lifespan_nursery.start(lifespan.handle_lifespan)
+            await lifespan.wait_for_startup()
+            # Not before: whoever connects would wait for the application.
+            listeners, urls = listen(sockets, config, ssl_context, write_timeout)
+            for url in urls:
+                await config.log.info("Running on %s", url)
+            task_status.started(urls)
+            server = Server(app, config, state, write_timeout)
+            await server.run(listeners, shutdown_trigger or trio.sleep_forever)
+            await lifespan.wait_for_shutdown()
+            lifespan_nursery.cancel_scope.cancel("the server has shut down")
 
 
 @final
