@@ -10,6 +10,7 @@ The hazards of each line here, met by prototypes, are told in docs/design.md.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Final, cast, final
@@ -18,8 +19,6 @@ import attrs
 import trio
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.logging import Logger
-from hypercorn.trio.task_group import TaskGroup
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import ConnectionState
@@ -29,10 +28,11 @@ from .._delivery.active_streams import ActiveStreams
 from .._delivery.bypass import Bypass, chunked
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
-from ._exchange import Exchange
-from ._internals import begin_idle_time, forget_messages, places_of, spawn
+from ._exchange import AccessLog, Exchange
+from ._internals import begin_idle_time, close_queue, has_left, places_of, spawn
 from ._listeners import Transport
 from ._protocols import Protocols
+from ._tasks import Tasks
 from ._tls import TlsBuffers, TlsWriter
 
 #: Bytes that are read at once.
@@ -48,7 +48,7 @@ class Serving:
     """What the connections of one `serve` call share."""
 
     write_timeout: float
-    log: Logger
+    access_log: AccessLog
     writer: Writer = attrs.field(factory=Writer, init=False)
     streams: ActiveStreams = attrs.field(init=False)
     tls_buffers: TlsBuffers = attrs.field(factory=TlsBuffers, init=False)
@@ -89,14 +89,15 @@ class Connection(TCPServer):
         self._reading = trio.CancelScope()
         self._heard_all = False
         self._bypass: Bypass | None = None
+        self._protocols: Protocols | None = None
 
     async def run(self) -> None:
         """Serve until the connection is over (as hypercorn does, but for the protocols)."""
         try:
             alpn_protocol = await self._shake_hands()
             places = places_of(self._socket)
-            async with TaskGroup() as self._task_group:
-                self.protocol = protocol = Protocols(  # type: ignore[assignment]
+            async with Tasks() as self._task_group:
+                self._protocols = protocols = Protocols(
                     self.app,
                     self.config,
                     self.context,
@@ -107,7 +108,8 @@ class Connection(TCPServer):
                     self.serving.write_timeout,
                     self.abort,
                 )
-                await protocol.initiate(alpn_protocol)
+                self.protocol = cast("Any", protocols)
+                await protocols.initiate(alpn_protocol)
                 await begin_idle_time(self)
                 await self._read_data()
         except (OSError, trio.BrokenResourceError, trio.TooSlowError):
@@ -134,8 +136,10 @@ class Connection(TCPServer):
             await trio.lowlevel.checkpoint()
 
     def abort(self) -> None:
-        """Close with a reset: whoever waits on the socket wakes."""
+        """Close with a reset: whoever waits to send wakes."""
         self._socket_writer.abort()
+        if self._protocols is not None:
+            self._protocols.end()
         self._stop_reading_soon()
 
     async def _shake_hands(self) -> str | None:
@@ -179,6 +183,9 @@ class Connection(TCPServer):
         try:
             with self._reading:
                 await self._read_on()
+        except Exception:  # No application may go on to wait for a client that is not heard.
+            self.abort()
+            raise
         finally:
             self._heard_all = True
         await self.protocol.handle(Closed())
@@ -204,11 +211,14 @@ class Connection(TCPServer):
         return answer(scope, receive, send)
 
     async def _carry(self, scope: Any, receive: Any, send: Any) -> None:
-        """Call the application for the lifespan, or a WebSocket."""
+        """Call the application for a WebSocket."""
+        began_at = time.time()
         try:
             await self._call_app(scope, receive, send)
         finally:
             self._clean_up(receive)
+            if has_left(send):  # Else hypercorn will say how it ended.
+                await self._log(scope, None, time.time() - began_at)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the application for an HTTP request, with our extensions in its scope."""
@@ -223,15 +233,18 @@ class Connection(TCPServer):
                 own.revoke()
                 if self._bypass is own:  # An application may go on beside the next request.
                     self._bypass = None
-            response = exchange.response(0 if own is None else own.sent)
-            with trio.move_on_after(_GRACE, shield=True):
-                await self.serving.log.access(scope, response, exchange.seconds)
             self._clean_up(receive)
+            response = exchange.response(0 if own is None else own.sent)
+            await self._log(scope, response, exchange.seconds)
 
     def _clean_up(self, receive: Any) -> None:
-        forget_messages(receive)
+        close_queue(receive)
         if not self._socket_writer.is_empty:
             spawn(self, self._flush_rest)
+
+    async def _log(self, scope: Any, response: Any, seconds: float) -> None:
+        with trio.move_on_after(_GRACE, shield=True):
+            await self.serving.access_log.line(scope, response, seconds)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
         if scope["http_version"] != "1.1" or scope["method"] != "GET":

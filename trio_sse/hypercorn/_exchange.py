@@ -15,11 +15,13 @@ from typing import Any, Final, final
 
 import trio
 from hypercorn.logging import Logger
+from hypercorn.utils import suppress_body
 
 from .._delivery.socket_writer import SocketWriter
 
-#: In a scope's extensions once the client has left before the end.
+#: In a scope's extensions once the client has left before the end, and once there is a line.
 _LEFT: Final = "trio_sse.client_left"
+_LOGGED: Final = "trio_sse.logged"
 
 
 @final
@@ -35,18 +37,28 @@ class AccessLog:
     async def access(self, request: Any, response: Any, request_time: float) -> None:
         """Pass on a line of a WebSocket, or of what no application was asked for."""
         if request["type"] != "http":
-            await self.log.access(request, response, request_time)
+            await self.line(request, response, request_time)
         elif response is None:
             request["extensions"][_LEFT] = {}
         elif response["status"] == 404 and "type" not in response:  # Of no server that we are.
-            await self.log.access(request, response, request_time)
+            await self.line(request, response, request_time)
+
+    async def line(self, scope: Any, response: Any, seconds: float) -> None:
+        """Write the line of a request, unless it has one."""
+        if _LOGGED not in scope["extensions"]:
+            scope["extensions"][_LOGGED] = {}
+            query = scope["query_string"].decode(
+                errors="backslashreplace"
+            )  # Hypercorn takes UTF-8.
+            request: Any = {**scope, "query_string": query.encode()}
+            await self.log.access(request, response, seconds)
 
 
 @final
 class Exchange:
     """One request that an application answers, by `send`."""
 
-    __slots__ = ("_began_at", "_scope", "_send", "_size", "_socket_writer", "_start")
+    __slots__ = ("_began_at", "_has_ended", "_scope", "_send", "_size", "_socket_writer", "_start")
 
     def __init__(self, scope: Any, send: Any, socket_writer: SocketWriter) -> None:
         self._scope = scope
@@ -55,6 +67,7 @@ class Exchange:
         self._began_at = time.time()
         self._start: Any = None
         self._size = 0
+        self._has_ended = False
 
     async def send(self, message: Any) -> None:
         """Send a message; let hypercorn finish what it does with the last one, once that fits.
@@ -62,10 +75,7 @@ class Exchange:
         It tells the application then that the client has left, on which many cancel the task that
         is sending: hypercorn would be stopped before it recycles the connection, or closes it.
         """
-        if message["type"] == "http.response.start":
-            self._start = message
-        elif self._scope["method"] != "HEAD":
-            self._size += len(message.get("body", b""))
+        is_in_time = not self._has_ended and _LEFT not in self._scope["extensions"]
         if message["type"] == "http.response.body" and not message.get("more_body", False):
             with suppress(trio.BrokenResourceError):  # The write to come is told the same.
                 await self._socket_writer.flush()
@@ -73,6 +83,17 @@ class Exchange:
                 await self._send(message)
         else:
             await self._send(message)
+        if is_in_time:
+            self._note(message)
+
+    def _note(self, message: Any) -> None:
+        """Take note of what was sent, as hypercorn has taken it."""
+        if message["type"] == "http.response.start":
+            self._start = self._start or message
+        elif message["type"] == "http.response.body" and self._start is not None:
+            if not suppress_body(self._scope["method"], int(self._start["status"])):
+                self._size += len(message.get("body", b""))
+            self._has_ended = not message.get("more_body", False)
 
     @property
     def seconds(self) -> float:

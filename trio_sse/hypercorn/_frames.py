@@ -6,7 +6,8 @@ windows go. It knows frames and windows; it knows neither requests nor applicati
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, cast, final
 
 import h2.config
@@ -15,6 +16,11 @@ import h2.exceptions
 import h2.settings
 import trio
 from h2.settings import SettingCodes
+from h2.utilities import (
+    HeaderValidationFlags,
+    normalize_outbound_headers,
+    validate_outbound_headers,
+)
 from hypercorn.config import Config
 from hypercorn.events import RawData
 from hyperframe.frame import GoAwayFrame
@@ -23,6 +29,9 @@ from ._outgoing import Outgoing
 
 #: Bytes that are handed to the socket at once, about.
 _FLUSH: Final = 64 * 1024
+
+#: What no value of a header may have (RFC 9113, 8.2.1).
+_NO_VALUE: Final = re.compile(rb"[\0\r\n]")
 
 #: Bytes of a frame's head.
 _HEAD: Final = 9
@@ -46,6 +55,28 @@ class Frames:
         """Send nothing more."""
         self.closed = True
         self._out.clear()
+
+    def send_headers(
+        self, stream_id: int, headers: Iterable[tuple[bytes, bytes]], *, ends: bool = False
+    ) -> None:
+        """Make the frame of a head, or of the trailers that end a stream.
+
+        All is checked before anything is encoded: h2 would stop in the middle, and its table of
+        headers would no longer be the client's.
+
+        Raises:
+            h2.exceptions.ProtocolError: If they cannot be sent.
+        """
+        flags = HeaderValidationFlags(
+            is_client=False, is_trailer=ends, is_response_header=not ends, is_push_promise=False
+        )
+        checked = [*validate_outbound_headers(normalize_outbound_headers(headers, flags), flags)]
+        for name, value in checked:
+            if _NO_VALUE.search(value) or _NO_VALUE.search(name):
+                raise h2.exceptions.ProtocolError(f"the header {name!r} cannot be {value!r}")
+        if self.h2.streams[stream_id].state_machine.headers_sent and not ends:
+            raise h2.exceptions.ProtocolError("the response had begun")
+        self.h2.send_headers(stream_id, checked, end_stream=ends)
 
     async def go_away(self, last_stream_id: int) -> None:
         """Tell the client to send its next requests elsewhere; open streams go on."""
@@ -92,7 +123,7 @@ class Frames:
             for each, stream in self.h2.streams.items()
             if each in self._out
         }
-        return min(windows, key=lambda each: (windows[each], each != stream_id))
+        return min(windows, key=lambda each: (windows[each], each != stream_id), default=stream_id)
 
     async def flush(self) -> None:
         """Hand to the socket what is to be sent, in the order in which it was made."""
@@ -103,7 +134,12 @@ class Frames:
 
 def _connection(config: Config) -> h2.connection.H2Connection:
     connection = h2.connection.H2Connection(
-        config=h2.config.H2Configuration(client_side=False, header_encoding=None)
+        config=h2.config.H2Configuration(
+            client_side=False,
+            header_encoding=None,
+            validate_outbound_headers=False,  # By `send_headers`.
+            normalize_outbound_headers=False,
+        )
     )
     # A constant by its type, and a setting in hypercorn.
     cast("Any", connection).DEFAULT_MAX_INBOUND_FRAME_SIZE = config.h2_max_inbound_frame_size

@@ -9,7 +9,6 @@ other stream from being read.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, final
 
@@ -25,6 +24,7 @@ from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import filter_pseudo_headers
 
 from ._frames import Frames
+from ._inbound import Inbound
 from ._outgoing import Outgoing
 
 #: Bytes of requests that a client may have sent and no application has read, beyond 64 KiB.
@@ -63,18 +63,14 @@ class HTTP2:
         self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout, self._end_blocker)
         self._frames = Frames(config, self._out, send)
         self._h2 = self._frames.h2
-        self._streams: dict[int, HTTPStream | WSStream] = {}
-        #: What streams have been sent that their applications have not read.
-        self._inboxes: dict[int, deque[tuple[events.Event, int]]] = {}
-        #: Those whose request has come to its end.
-        self._heard: set[int] = set()
+        self._streams: dict[int, Inbound] = {}
         self._requests = 0
         self._going_away = False
 
     @property
     def idle(self) -> bool:
         """Whether the connection may be closed for want of use."""
-        return all(stream.idle for stream in self._streams.values())
+        return all(each.stream.idle for each in self._streams.values())
 
     async def initiate(
         self, headers: list[tuple[bytes, bytes]] | None = None, settings: bytes | None = None
@@ -105,9 +101,13 @@ class HTTP2:
                 await self._handle(each)
             await self._frames.flush()
         else:
-            self._frames.close()
+            self.end()
             for stream_id in [*self._streams]:
                 self._tell_gone(stream_id)
+
+    def end(self) -> None:
+        """Send nothing more, and let go whoever waits for that."""
+        self._frames.close()
 
     async def stream_send(self, event: events.Event) -> None:
         """Take what a stream has to say."""
@@ -127,8 +127,7 @@ class HTTP2:
             case events.InformationalResponse() | events.Response():
                 own = self._config.response_headers("h2")
                 status = (b":status", b"%d" % event.status_code)
-                self._h2.send_headers(stream_id, [status, *event.headers, *own])
-                await self._frames.flush()
+                await self._send_head(event, [status, *event.headers, *own])
             case events.Body() | events.Data():
                 await self._out.put(stream_id, event.data)
             case events.EndBody() | events.EndData():
@@ -136,19 +135,36 @@ class HTTP2:
                 await self._out.wait_sent(stream_id)
             case events.Trailers():
                 await self._out.wait_sent(stream_id)
-                self._h2.send_headers(stream_id, event.headers, end_stream=True)
-                self._out.discard(stream_id)
-                await self._frames.flush()
+                await self._send_head(event, event.headers)
             case events.StreamClosed():
                 await self._close_stream(stream_id)
             case _:  # A push, which no browser takes.
                 pass
 
+    async def _send_head(self, event: Any, headers: list[tuple[bytes, bytes]]) -> None:
+        """Send a head or trailers; reset a stream whose application sends what cannot be sent."""
+        stream_id, ends = event.stream_id, isinstance(event, events.Trailers)
+        if stream_id not in self._out:
+            return
+        try:
+            self._frames.send_headers(stream_id, headers, ends=ends)
+        except h2.exceptions.ProtocolError as error:
+            await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+            await self._config.log.warning("a response could not be sent: %s", error)
+            await self._look_for_the_end()
+            return
+        if ends:
+            self._out.discard(stream_id)
+        await self._frames.flush()
+
     async def _close_stream(self, stream_id: int) -> None:
         """End a stream whose application has ended."""
+        inbound = self._streams.get(stream_id)
         if stream_id in self._out:  # Before its response did.
             await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
-        elif stream_id not in self._heard:  # Before its request did (RFC 9113, 8.1).
+        elif (
+            inbound is not None and not inbound.has_ended
+        ):  # Before its request did (RFC 9113, 8.1).
             await self._reset(stream_id, ErrorCodes.NO_ERROR)
         self._tell_gone(stream_id)
         await self._look_for_the_end()
@@ -168,8 +184,7 @@ class HTTP2:
             case h2.events.RequestReceived():
                 await self._take_request(event)
             case h2.events.DataReceived(stream_id=stream_id, data=data):
-                body = events.Body(stream_id=stream_id, data=data)
-                self._hear(stream_id, body, event.flow_controlled_length)
+                self._hear(stream_id, data, event.flow_controlled_length)
             case h2.events.StreamEnded(stream_id=stream_id):
                 await self._hear_end(stream_id)
             case h2.events.StreamReset(stream_id=stream_id):
@@ -191,10 +206,12 @@ class HTTP2:
         if self._going_away:  # The client may send it again, by another connection.
             await self._reset(event.stream_id, ErrorCodes.REFUSED_STREAM)
             return
-        await self._open_stream(event)
         await self._send(Updated(idle=False))
+        await self._open_stream(event)
         if self._requests > self._config.keep_alive_max_requests:
             await self._go_away()
+        if not self._streams:  # Answered by hypercorn itself.
+            await self._look_for_the_end()
 
     async def _open_stream(self, event: h2.events.RequestReceived) -> None:
         stream_id, headers = event.stream_id, dict(event.headers)
@@ -202,10 +219,24 @@ class HTTP2:
         if path is None:  # CONNECT needs none, but to be a proxy is not our business.
             await self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
+        try:
+            stream = await self._begin_stream(event, headers, path)
+        except ValueError:  # Of bytes that are no text: no application was told.
+            self._streams.pop(stream_id, None)
+            await self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
+            return
+        await self._context.mark_request()
+        if stream.closed:
+            await self._close_stream(stream_id)
+
+    async def _begin_stream(
+        self, event: h2.events.RequestReceived, headers: dict[bytes, bytes], path: bytes
+    ) -> HTTPStream | WSStream:
+        stream_id = event.stream_id
         method = headers[b":method"].decode("ascii").upper()
         make: Any = WSStream if method == "CONNECT" else HTTPStream
         stream: HTTPStream | WSStream = make(*self._parts, self.stream_send, stream_id)
-        self._streams[stream_id] = stream
+        self._streams[stream_id] = Inbound(stream, self._task_group.spawn, self._give_back)
         self._out.open(stream_id)
         self._requests += 1
         await stream.handle(
@@ -218,34 +249,22 @@ class HTTP2:
                 state=self._state,
             )
         )
-        await self._context.mark_request()
+        return stream
 
-    def _hear(self, stream_id: int, event: events.Event, size: int) -> None:
-        """Let a stream's application have what came, without waiting for it."""
-        if stream_id in self._inboxes:
-            self._inboxes[stream_id].append((event, size))
-        else:
-            self._inboxes[stream_id] = deque([(event, size)])
-            self._task_group.spawn(self._feed, stream_id, self._streams[stream_id])
+    def _hear(self, stream_id: int, data: bytes, size: int) -> None:
+        if data and (inbound := self._streams.get(stream_id)):
+            inbound.hear(data, size)
+        else:  # Padding, or of a stream that is over.
+            self._h2.acknowledge_received_data(size, stream_id)
 
     async def _hear_end(self, stream_id: int) -> None:
-        self._heard.add(stream_id)
-        end = events.EndBody(stream_id=stream_id)
-        if stream_id in self._inboxes:
-            self._inboxes[stream_id].append((end, 0))
-        elif stream_id in self._streams:  # There is room for one.
-            await self._streams[stream_id].handle(end)
+        if inbound := self._streams.get(stream_id):
+            await inbound.hear_end()
 
-    async def _feed(self, stream_id: int, stream: HTTPStream | WSStream) -> None:
-        inbox = self._inboxes[stream_id]
-        while inbox:
-            event, size = inbox[0]
-            await stream.handle(event)
-            inbox.popleft()
-            if size and not self._frames.closed:
-                self._h2.acknowledge_received_data(size, stream_id)
-                await self._frames.flush()
-        self._inboxes.pop(stream_id, None)
+    async def _give_back(self, stream_id: int, size: int) -> None:
+        if not self._frames.closed:
+            self._h2.acknowledge_received_data(size, stream_id)
+            await self._frames.flush()
 
     # Ends.
 
@@ -267,12 +286,9 @@ class HTTP2:
         return True
 
     def _tell_gone(self, stream_id: int) -> None:
-        """Forget a stream, and tell its application, which may take its time to listen."""
-        self._heard.discard(stream_id)
-        stream = self._streams.pop(stream_id, None)
-        if stream is not None:
-            gone = events.StreamClosed(stream_id=stream_id)
-            self._task_group.spawn(stream.handle, gone)
+        """Forget a stream."""
+        if inbound := self._streams.pop(stream_id, None):
+            inbound.tell_gone()
 
     async def _go_away(self) -> None:
         """Let the client send its next requests elsewhere; the streams that are open go on."""

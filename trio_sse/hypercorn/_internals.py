@@ -11,10 +11,8 @@ from __future__ import annotations
 import copy
 import socket
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, cast
 
-import trio
 from hypercorn.config import Config
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.utils import (
@@ -48,11 +46,18 @@ def places_of(sock: socket.socket) -> tuple[Any, Any]:
     return parse(family, sock.getpeername()), parse(family, sock.getsockname())
 
 
-def forget_messages(receive: Any) -> None:
-    """Empty the queue of an application that has ended, for which others may wait.
+def has_left(send: Any) -> bool:
+    """Tell whether the client of an application has left (`HTTPStream.closed`, `WSStream.closed`).
+
+    `send` is the bound method of the stream (`app_send`).
+    """
+    closed: bool = send.__self__.closed
+    return closed
+
+
+def close_queue(receive: Any) -> None:
+    """Let nobody wait for an application that has ended.
 
     `receive` is the bound method of a channel (`TaskGroup.spawn_app`).
     """
-    with suppress(trio.WouldBlock, trio.EndOfChannel):
-        while True:
-            receive.__self__.receive_nowait()
+    receive.__self__.close()

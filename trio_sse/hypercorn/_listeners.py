@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Generator
@@ -37,6 +36,7 @@ _PAUSE: Final = 0.1
 _TELLS: Final = 1.0
 
 _DEFAULT_PORT: Final = 8000
+_ALL_IPV4: Final = "0.0.0.0"  # noqa: S104 (as it is named in a configuration)
 
 
 @final
@@ -99,26 +99,45 @@ class Listener(trio.abc.Listener[Transport]):
 @contextmanager
 def bound(config: Config) -> Generator[list[tuple[socket.socket, str]]]:
     """Open the sockets of a configuration, each with the scheme of its URLs, for a block."""
-    with ExitStack() as sockets:
-        opened = _bind(config)
-        for sock, _ in opened:
-            sockets.enter_context(sock)
-        yield opened
+    places = _places(config)
+    everywhere = {port for text, _ in places for host, port in [_place(text)] if host == _ALL_IPV4}
+    with ExitStack() as opened:
+        yield [
+            (opened.enter_context(_open(config, text, everywhere)), scheme)
+            for text, scheme in places
+        ]
 
 
-def _bind(config: Config) -> list[tuple[socket.socket, str]]:
-    everywhere = {_place(text)[1] for text in _binds(config) if _place(text)[0] == "0.0.0.0"}  # noqa: S104 (as it says)
-    with ExitStack() as apart:
-        binds = {
-            name: [_apart(text, everywhere, apart) for text in getattr(config, name)]
-            for name in ("bind", "insecure_bind")
-        }
-        sockets = copy_with(config, **binds).create_sockets()
-        apart.pop_all()  # They have owners now.
-    return [
-        *((sock, "https") for sock in sockets.secure_sockets),
-        *((sock, "http") for sock in sockets.insecure_sockets),
-    ]
+def _places(config: Config) -> list[tuple[str, str]]:
+    """Return the addresses, each with its scheme."""
+    if not config.ssl_enabled:
+        return [(text, "http") for text in config.bind]
+    secure = [(text, "https") for text in config.bind]
+    return [*secure, *((text, "http") for text in config.insecure_bind)]
+
+
+def _open(config: Config, text: str, everywhere: set[int]) -> socket.socket:
+    host, port = _place(text)
+    if host == "::" and port in everywhere and port != 0:
+        return _open_apart(host, port)
+    sockets = copy_with(config, bind=[text], insecure_bind=[]).create_sockets()
+    (sock,) = [*sockets.secure_sockets, *sockets.insecure_sockets]
+    return sock
+
+
+def _open_apart(host: str, port: int) -> socket.socket:
+    """Open a socket for IPv6 that leaves IPv4 to others, which have been named."""
+    sock = socket.socket(socket.AF_INET6)
+    try:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setblocking(False)
+        sock.bind((host, port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
 
 
 def listen(
@@ -148,34 +167,11 @@ def _taken_from(stream: trio.SocketStream) -> socket.socket:
     return sock
 
 
-def _binds(config: Config) -> list[str]:
-    return [*config.bind, *config.insecure_bind] if config.ssl_enabled else config.bind
-
-
 def _place(text: str) -> tuple[str, int]:
     """Return the host and the port of an address, as hypercorn reads it."""
     bare = text.replace("[", "").replace("]", "")
     host, _, port = bare.rpartition(":")
     return (host, int(port)) if port.isdigit() else (bare, _DEFAULT_PORT)
-
-
-def _apart(text: str, everywhere: set[int], opened: ExitStack) -> str:
-    """Return an address that leaves IPv4 to others, if it would take what another one names."""
-    host, port = _place(text)
-    if host != "::" or port not in everywhere or port == 0:
-        return text
-    sock = socket.socket(socket.AF_INET6)
-    try:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind((host, port))
-    except OSError:
-        sock.close()
-        raise
-    descriptor = sock.detach()
-    opened.callback(os.close, descriptor)
-    return f"fd://{descriptor}"
 
 
 def _harden(sock: socket.socket, write_timeout: float) -> None:

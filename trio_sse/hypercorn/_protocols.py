@@ -2,7 +2,7 @@
 
 A connection begins with what TLS has agreed on, and goes on with HTTP/2 if its first bytes ask for
 it. It stands in the place of hypercorn 0.18's `ProtocolWrapper`, with the same exceptions of its
-`H11Protocol`. It knows no streams.
+`H11Protocol`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,16 @@ from ._http2 import HTTP2
 
 #: Where a client is, or we are: an address and a port.
 Place = tuple[str, int] | None
+
+
+@final
+class HTTP1(H11Protocol):
+    """Hypercorn's, which also ends what it has answered by itself (404, say)."""
+
+    async def _create_stream(self, request: Any) -> None:
+        await super()._create_stream(request)
+        if self.stream is not None and self.stream.closed:
+            await self._maybe_recycle()
 
 
 @final
@@ -42,14 +52,14 @@ class Protocols:
         self._h11_parts = (*parts, state, *places, send)
         self._h2_parts = ((*parts, *places), config, context, task_group, state, send)
         self._limits = (write_timeout, abort)
-        self.protocol: H11Protocol | HTTP2
+        self.protocol: HTTP1 | HTTP2
 
     async def initiate(self, alpn_protocol: str | None) -> None:
         """Begin with what TLS has agreed on."""
         if alpn_protocol == "h2":
             await self._go_on_with_http2(b"")
         else:
-            make: Any = H11Protocol
+            make: Any = HTTP1
             self.protocol = make(*self._h11_parts)
             await self.protocol.initiate()
 
@@ -61,6 +71,11 @@ class Protocols:
             await self._go_on_with_http2(error.data)
         except H2CProtocolRequiredError as error:
             await self._go_on_with_http2(error.data, error.headers, error.settings)
+
+    def end(self) -> None:
+        """Send nothing more: the connection was aborted."""
+        if isinstance(self.protocol, HTTP2):
+            self.protocol.end()
 
     async def _go_on_with_http2(
         self,

@@ -105,10 +105,11 @@ class Server:
         write_timeout: float,
     ) -> None:
         self._app = app
-        self._config = copy_with(config, _log=AccessLog(config.log))
+        access_log = AccessLog(config.log)
+        self._config = copy_with(config, _log=access_log)
         self._context = WorkerContext(_max_requests(config))
         self._state = state
-        self._serving = Serving(write_timeout, config.log)
+        self._serving = Serving(write_timeout, access_log)
         self._connections: set[Connection] = set()
         self._all_gone = trio.lowlevel.ParkingLot()
 
