@@ -7,6 +7,8 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
+from trio_sse._delivery import active_streams
+from trio_sse._delivery.active_streams import ActiveStreams
 from trio_sse.testing import open_event_stream
 
 from ..support.apps import AppOf
@@ -19,6 +21,8 @@ from ..support.asgi import (
     with_plain_receive,
     with_stuck_send,
 )
+from ..support.events import broadcast
+from ..support.fake_bypass import direct
 from ..support.streams import stalled_amid_an_event
 
 # The client
@@ -220,3 +224,24 @@ async def test_a_client_that_leaves_frees_a_send_that_never_returns(
     await app.finished.wait()
     assert trio.current_time() == (0 if what == "event" else 0.5)
     assert len(app.sent) == 1
+
+
+async def test_a_pruned_client_has_the_write_timeout_for_what_is_queued(
+    app_of: AppOf, autojump_clock: MockClock
+) -> None:
+    """And no more, though it may take a byte now and then."""
+    broadcaster = Broadcaster(4, strict=False, history_size=0)
+    app, streams = app_of(broadcaster), ActiveStreams(write_timeout=5)
+
+    async def carried(scope: Message, receive: Receive, send: Send) -> None:
+        scope["extensions"][active_streams.EXTENSION] = streams
+        await app(scope, receive, send)
+
+    async with direct(carried) as (held, _):
+        held.fill()
+        broadcast(broadcaster, *range(9))
+        assert broadcaster.statistics().clients_pruned == 1
+        await trio.sleep(4.9)
+        assert broadcaster.statistics().streams == 1
+        await trio.sleep(0.2)
+        assert broadcaster.statistics().streams == 0

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
+import pytest
 import trio
 import trio.testing
 
@@ -31,6 +32,12 @@ from ..support.waiting import until
 
 #: Method, path, version, status, bytes.
 FORMAT: Final = "%(m)s %(U)s %(H)s %(s)s %(b)s"
+
+#: The request of a WebSocket.
+WEBSOCKET: Final = (
+    b"GET /ws HTTP/1.1\r\nhost: t\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
+    b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
+)
 
 PAGE: Final = (HEAD, chunk(b"x" * 1000), chunk(b"y" * 500, last=True))
 
@@ -153,9 +160,75 @@ async def test_a_websocket_is_one_line() -> None:
 
     async with logged(with_lifespan(app)) as (served, log):
         stream = await served.connect()
-        await stream.send_all(
-            b"GET /ws HTTP/1.1\r\nhost: t\r\nupgrade: websocket\r\nconnection: upgrade\r\n"
-            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\n\r\n"
-        )
+        await stream.send_all(WEBSOCKET)
         assert b" 101 " in await stream.receive_some(1000)
         await until_logged(log, "GET /ws 1.1 101 -")
+
+
+async def test_only_what_was_sent_is_logged() -> None:
+    """What hypercorn refuses, or nobody is there for, is not; what is odd has a line, too."""
+    odd: dict[str, tuple[tuple[Message, ...], str]] = {
+        "/twice": ((HEAD, chunk(b"abc"), {**HEAD, "status": 201}), "200 3"),
+        "/nothing": (({**HEAD, "status": 304}, chunk(b"abc", last=True)), "304 0"),
+        "/early": ((HEAD, chunk(b"abc", last=True), chunk(b"more")), "200 3"),
+        "/str": (({**HEAD, "headers": [("x", "y")]}, END), "500 -"),
+        "/value": (({**HEAD, "headers": [(b"x", b"a\nb")]}, END), "500 -"),
+    }
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        for message in odd[scope["path"]][0]:
+            await send(message)
+
+    async with logged(with_lifespan(app)) as (served, log):
+        for path, (_, line) in odd.items():
+            stream = await served.connect()
+            await stream.send_all(f"GET {path} HTTP/1.1\r\nhost: t\r\n\r\n".encode())
+            await until_logged(log, f"GET {path} 1.1 {line}")
+            served.log.take()
+
+
+async def test_a_query_that_is_no_text_is_logged() -> None:
+    async with logged(with_lifespan(app_sending(HEAD, END))) as (served, log):
+        client = await served.http2()
+        assert (await client.request(path=b"/q?\xff".decode("latin-1"))).status == 200
+        await until_logged(log, "GET /q 2 200 0")
+
+
+async def test_a_client_that_has_left_gets_nothing_of_what_is_sent_to_it() -> None:
+    """Nor is that logged: an application may go on."""
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await send(chunk(b"x" * 10))
+        await until_disconnected(receive)
+        for _ in range(5):
+            await send(chunk(b"x" * 10))
+
+    async with logged(with_lifespan(app)) as (served, log):
+        for client, version in ((await served.http1(), "1.1"), (await served.http2(), "2")):
+            response = await client.request()
+            while not response.body:
+                await client.read_for(response)
+            await response.aclose()
+            await until_logged(log, f"GET /events {version} 200 10")
+
+
+@pytest.mark.parametrize("crashes", [False, True])
+async def test_a_websocket_that_is_not_accepted_is_one_line(crashes: bool) -> None:
+    """Whoever ends it first: the application, by a crash, or the client."""
+    asked = trio.Event()
+
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        asked.set()
+        if crashes:
+            raise LookupError("a bug")
+        while (await receive())["type"] != "websocket.disconnect":
+            pass
+
+    async with logged(with_lifespan(app)) as (served, log):
+        stream = await served.connect()
+        await stream.send_all(WEBSOCKET)
+        await asked.wait()
+        await stream.aclose()
+        await until_logged(log, f"GET /ws 1.1 {'500' if crashes else '-'} -")
+        served.log.take()

@@ -11,11 +11,11 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from trio_sse import Broadcaster
+from trio_sse import Broadcaster, sse_app
 
 from ..support.apps import AppOf
 from ..support.asgi import END, HEAD, Message, Receive, Send, chunk, with_lifespan
-from ..support.hardened import hardened
+from ..support.hardened import SMALL, hardened
 from ..support.hostile import REQUEST, UPGRADE, http2_request
 from ..support.remains import remains
 from ..support.waiting import until
@@ -122,3 +122,28 @@ async def test_a_connection_that_hypercorn_has_closed_is_read_no_more(request_: 
                 while await stream.receive_some():
                     pass
         assert served.log.take() == []
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+async def test_what_is_unsent_when_a_server_ends_shows_as_a_cut(tls: bool) -> None:
+    """A client that reads only then must not take a part for the whole."""
+    broadcaster = Broadcaster(strict=False)
+    async with hardened(sse_app(broadcaster)) as served:
+        stream = await served.connect(tls=tls, receive_buffer=SMALL)
+        await stream.send_all(REQUEST)
+        await until(lambda: broadcaster.client_count == 1)
+        for _ in range(5):
+            broadcaster.broadcast("x", "y" * 2_000_000)
+        await wait_all_tasks_blocked(0.01)
+        below: trio.SocketStream = getattr(stream, "transport_stream", stream)
+        await below.send_eof()
+        await until(lambda: broadcaster.statistics().streams == 0)
+        served.scope.cancel()
+        await served.returned.wait()
+        with pytest.raises(trio.BrokenResourceError):
+            await read_to_the_end(stream)
+
+
+async def read_to_the_end(stream: trio.SocketStream) -> None:
+    while await stream.receive_some():
+        pass

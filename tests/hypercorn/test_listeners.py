@@ -10,6 +10,7 @@ import resource
 import socket
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 
 import hypercorn
 import pytest
@@ -138,3 +139,17 @@ async def test_a_socket_that_is_broken_is_an_error() -> None:
         config.bind = [f"fd://{os.dup(sock.fileno())}"]
         with pytest.RaisesGroup(OSError, flatten_subgroups=True), trio.fail_after(PATIENCE):
             await break_one(sock)
+
+
+async def test_the_kernel_gives_up_on_a_peer_that_is_gone_after_the_write_timeout(
+    nursery: trio.Nursery,
+) -> None:
+    """Also where nobody waits to write: what it has taken may never be acknowledged."""
+    config = hypercorn.Config()
+    config.errorlog = None
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        config.bind = [f"fd://{os.dup(sock.fileno())}"]
+        await nursery.start(partial(serve, write_timeout=12.5), APP, config)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 12_500
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        nursery.cancel_scope.cancel()

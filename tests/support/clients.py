@@ -157,12 +157,20 @@ class Http2Client:
         return await (await self.ask(method, path)).read_head()
 
     async def ask(
-        self, method: str, path: str, *, has_body: bool = False, headers: Headers = NO_HEADERS
+        self,
+        method: str,
+        path: str,
+        *,
+        has_body: bool = False,
+        body: bytes = b"",
+        headers: Headers = NO_HEADERS,
     ) -> Response:
-        """Send the head of a request."""
+        """Send the head of a request, and with it the body, if that is said here."""
         stream_id = self._h2.get_next_available_stream_id()
         head = {":method": method, ":scheme": "http", ":authority": "testserver", ":path": path}
         self._h2.send_headers(stream_id, [*(head | dict(headers)).items()], end_stream=not has_body)
+        if body:
+            self._h2.send_data(stream_id, body, end_stream=True)
         response = self._responses[stream_id] = Response(self, stream_id)
         await self._flush()
         return response
