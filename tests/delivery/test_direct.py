@@ -70,6 +70,20 @@ async def test_a_client_that_leaves_before_the_bypass_opens_is_forgotten(
     assert broadcaster.statistics().clients_direct == broadcaster.statistics().streams == 0
 
 
+async def test_other_bytes_on_the_connection_are_the_end_of_the_stream(
+    app_of: AppOf, broadcaster: Broadcaster
+) -> None:
+    """No event is mixed with them: what comes after them is not sent."""
+    async with direct(app_of(broadcaster)) as (held, _):
+        broadcast(broadcaster, "1")
+        await wait_all_tasks_blocked()
+        broadcast(broadcaster, "2")
+        held.bypass.observe(b"of somebody else's")
+        await wait_all_tasks_blocked()
+        assert held.received == b"event: x\ndata: 1\n\n"
+        assert held.aborted
+
+
 async def test_silence_gives_one_heartbeat_for_each_interval(
     app_of: AppOf, autojump_clock: MockClock
 ) -> None:

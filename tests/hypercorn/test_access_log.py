@@ -25,7 +25,7 @@ from ..support.asgi import (
     until_disconnected,
     with_lifespan,
 )
-from ..support.clients import Http1Client
+from ..support.clients import Http1Client, Http2Client
 from ..support.hardened import Served, hardened
 from ..support.server import ServerLog
 from ..support.waiting import until
@@ -109,6 +109,7 @@ async def test_a_client_that_leaves_before_any_answer_is_logged_without_one() ->
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         asked.set()
         await until_disconnected(receive)
+        await send(HEAD)
 
     async with logged(with_lifespan(app)) as (served, log):
         stream = await served.connect()
@@ -116,6 +117,12 @@ async def test_a_client_that_leaves_before_any_answer_is_logged_without_one() ->
         await asked.wait()
         await stream.aclose()
         await until_logged(log, "GET /events 1.1 - -")
+        client, asked = await served.http2(), trio.Event()
+        assert isinstance(client, Http2Client)
+        left = await client.ask("GET", "/events")
+        await asked.wait()
+        await left.aclose()
+        await until_logged(log, "GET /events 2 - -")
 
 
 async def test_an_application_that_crashes_has_answered_500() -> None:

@@ -249,6 +249,13 @@ async def test_what_is_unsent_at_the_end_shows_as_a_cut() -> None:
             await read_to_the_end(client)
 
 
+async def test_a_client_that_leaves_amid_the_handshake_is_gone() -> None:
+    async with hardened(sse_app(Broadcaster())) as served:
+        stream = await served.secure.connect()
+        await stream.send_eof()
+        assert await stream.receive_some() == b""
+
+
 async def test_a_client_that_cannot_agree_is_told_why() -> None:
     async with hardened(sse_app(Broadcaster())) as served:
         context = tls_context.__wrapped__("http/1.1")

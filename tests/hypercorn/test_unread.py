@@ -9,9 +9,11 @@ from typing import Final
 import pytest
 import trio
 from h2.errors import ErrorCodes
+from hypercorn.events import Closed, RawData
 from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
+from trio_sse.hypercorn._http2 import HTTP2
 
 from ..support.asgi import END, HEAD, App, Message, Receive, Send, chunk, with_lifespan
 from ..support.clients import Http2Client, Response
@@ -83,6 +85,48 @@ async def test_a_body_of_a_stream_that_was_refused_is_dropped() -> None:
             assert other.status == 200
 
 
+async def test_who_uploads_bit_by_bit_and_leaves_holds_up_nobody() -> None:
+    """Though the application reads none of it, and ends much later."""
+    go_on = trio.Event()
+
+    async def late(scope: Message, receive: Receive, send: Send) -> None:
+        await go_on.wait()
+        await send(HEAD)
+        await send(END)
+
+    async with hardened(with_lifespan(late)) as served:
+        await wait_all_tasks_blocked(0.01)
+        before = living()
+        client = await http2(served)
+        upload = await client.ask("POST", "/", has_body=True)
+        for _ in range(PIECES):
+            await client.upload(upload, b"x")
+            await wait_all_tasks_blocked(0.01)
+        await client.stream.aclose()
+        await wait_all_tasks_blocked(0.01)
+        go_on.set()
+        await until(lambda: living() <= before)
+
+
+async def test_a_stream_that_is_left_as_its_window_opens_harms_no_other() -> None:
+    """Both come at once, with a request between them."""
+
+    async def download(scope: Message, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await send(chunk(b"x" * 100_000, last=True))
+
+    async with hardened(with_lifespan(download)) as served:
+        client = await http2(served)
+        left = await client.ask("GET", "/")
+        left.paused = True
+        while len(left.body) < 65_535:
+            await client.read_for(left)
+        other = await client.exchange(left)
+        while not other.complete:
+            await client.read_for(other)
+        assert len(other.body) == 100_000
+
+
 async def test_frames_that_say_nothing_take_no_room() -> None:
     """Nor do those of one byte take more than theirs."""
 
@@ -118,6 +162,36 @@ async def test_a_shutdown_waits_for_no_client_that_does_not_read() -> None:
         await wait_all_tasks_blocked(0.05)
         served.shutdown.set()
         await served.returned.wait()
+
+
+async def test_a_crash_of_who_reads_lets_go_whoever_waits_to_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever the write timeout is: nobody would hear of the client that it wants more."""
+    handle = HTTP2.handle
+
+    async def handle_or_crash(self: HTTP2, event: RawData | Closed) -> None:
+        if isinstance(event, RawData) and b"poison" in event.data:
+            raise ZeroDivisionError("injected")
+        await handle(self, event)
+
+    async def answer(scope: Message, receive: Receive, send: Send) -> None:
+        await send(HEAD)
+        await send(chunk(b"x" * 1000, last=True))
+
+    monkeypatch.setattr(HTTP2, "handle", handle_or_crash)
+    async with hardened(with_lifespan(answer), write_timeout=math.inf) as served:
+        await wait_all_tasks_blocked(0.01)
+        before = living()
+        stream = await served.connect()
+        await stream.send_all(http2_request(window=0))
+        await wait_all_tasks_blocked(0.05)
+        await stream.send_all(b"poison")
+        await until(lambda: len(served.log.lines) == 1)
+        await stream.aclose()
+        await until(lambda: living() <= before)
+        (line,) = served.log.take()
+        assert "injected" in line
 
 
 async def test_an_answer_of_the_server_itself_ends_its_stream() -> None:

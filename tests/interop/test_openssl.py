@@ -23,8 +23,15 @@ async def test_a_client_that_asks_for_new_keys_amid_events_misses_none() -> None
     """Each answer to it is sealed between two events, and is on the wire between them."""
     broadcaster = Broadcaster(strict=False)
     seen = b""
-    async with hardened(sse_app(broadcaster)) as served, trio.open_nursery() as nursery:
-        client = await nursery.start(run_client, served.secure.port)
+    async with hardened(sse_app(broadcaster)) as served:
+        client = await trio.lowlevel.open_process(
+            ["openssl", "s_client", "-connect", f"127.0.0.1:{served.secure.port}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert client.stdin
+        assert client.stdout
         await client.stdin.send_all(b"GET /events HTTP/1.1\r\nhost: t\r\n\r\n")
         await until(lambda: broadcaster.statistics().clients_direct == 1)
         for number in range(EVENTS):
@@ -33,18 +40,7 @@ async def test_a_client_that_asks_for_new_keys_amid_events_misses_none() -> None
                 await client.stdin.send_all(NEW_KEYS)
             while f"data: {number};" not in seen.decode():
                 seen += await client.stdout.receive_some()
-        nursery.cancel_scope.cancel()
+        client.kill()
+        await client.wait()
     assert re.findall(rb"data: (\d+);", seen) == [b"%d" % number for number in range(EVENTS)]
     assert seen.count(b"KEYUPDATE") >= EVENTS // 5
-
-
-async def run_client(port: int, *, task_status: trio.TaskStatus[trio.Process]) -> None:
-    command = ["openssl", "s_client", "-connect", f"127.0.0.1:{port}"]
-    await trio.run_process(
-        command,
-        check=False,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        task_status=task_status,
-    )

@@ -183,6 +183,17 @@ class Http2Client:
             self._h2.end_stream(response.stream_id)
         await self._flush()
 
+    async def exchange(self, response: Response) -> Response:
+        """Read on, ask for another one, and leave the one, all in one segment."""
+        self._h2.increment_flow_control_window(1000, response.stream_id)
+        head = {":method": "GET", ":scheme": "http", ":authority": "testserver", ":path": "/"}
+        stream_id = self._h2.get_next_available_stream_id()
+        self._h2.send_headers(stream_id, [*head.items()], end_stream=True)
+        self._h2.reset_stream(response.stream_id, h2.errors.ErrorCodes.CANCEL)
+        other = self._responses[stream_id] = Response(self, stream_id)
+        await self._flush()
+        return other
+
     async def read_for(self, response: Response) -> None:
         def progress() -> tuple[int, int, bool, bool]:
             return response.status, len(response.body), response.complete, response.cut

@@ -50,10 +50,8 @@ class Lane:
         self._senders.append(sender)
 
     def remove(self, stream: DirectStream) -> bool:
-        """Let one go, if it is here; tell whether it was written to in this round."""
-        place = self._places.pop(stream, None)
-        if place is None:
-            return False
+        """Let one go; tell whether it was written to in this round."""
+        place = self._places.pop(stream)
         self._streams[place] = None
         self._senders[place] = len  # Nobody takes all that there is, and says so.
         return place < self._next

@@ -89,7 +89,8 @@ class Connection(TCPServer):
         self._reading = trio.CancelScope()
         self._heard_all = False
         self._bypass: Bypass | None = None
-        self._protocols: Protocols | None = None
+        #: Lets go whoever waits to send.
+        self._let_go: Callable[[], None] = _nobody_waits
 
     async def run(self) -> None:
         """Serve until the connection is over (as hypercorn does, but for the protocols)."""
@@ -97,7 +98,7 @@ class Connection(TCPServer):
             alpn_protocol = await self._shake_hands()
             places = places_of(self._socket)
             async with Tasks() as self._task_group:
-                self._protocols = protocols = Protocols(
+                protocols = Protocols(
                     self.app,
                     self.config,
                     self.context,
@@ -108,7 +109,7 @@ class Connection(TCPServer):
                     self.serving.write_timeout,
                     self.abort,
                 )
-                self.protocol = cast("Any", protocols)
+                self.protocol, self._let_go = cast("Any", protocols), protocols.end
                 await protocols.initiate(alpn_protocol)
                 await begin_idle_time(self)
                 await self._read_data()
@@ -138,8 +139,7 @@ class Connection(TCPServer):
     def abort(self) -> None:
         """Close with a reset: whoever waits to send wakes."""
         self._socket_writer.abort()
-        if self._protocols is not None:
-            self._protocols.end()
+        self._let_go()
         self._stop_reading_soon()
 
     async def _shake_hands(self) -> str | None:
@@ -218,7 +218,8 @@ class Connection(TCPServer):
         finally:
             self._clean_up(receive)
             if has_left(send):  # Else hypercorn will say how it ended.
-                await self._log(scope, None, time.time() - began_at)
+                with trio.move_on_after(_GRACE, shield=True):
+                    await self.serving.access_log.line(scope, None, time.time() - began_at)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
         """Call the application for an HTTP request, with our extensions in its scope."""
@@ -235,16 +236,13 @@ class Connection(TCPServer):
                     self._bypass = None
             self._clean_up(receive)
             response = exchange.response(0 if own is None else own.sent)
-            await self._log(scope, response, exchange.seconds)
+            with trio.move_on_after(_GRACE, shield=True):
+                await self.serving.access_log.line(scope, response, exchange.seconds)
 
     def _clean_up(self, receive: Any) -> None:
         close_queue(receive)
         if not self._socket_writer.is_empty:
             spawn(self, self._flush_rest)
-
-    async def _log(self, scope: Any, response: Any, seconds: float) -> None:
-        with trio.move_on_after(_GRACE, shield=True):
-            await self.serving.access_log.line(scope, response, seconds)
 
     def _offer_bypass(self, scope: Any) -> Bypass | None:
         if scope["http_version"] != "1.1" or scope["method"] != "GET":
@@ -257,3 +255,7 @@ class Connection(TCPServer):
     async def _flush_rest(self) -> None:
         with suppress(trio.BrokenResourceError):  # Who reads will notice it, too.
             await self._socket_writer.flush()
+
+
+def _nobody_waits() -> None:
+    """Do nothing: a connection that still shakes hands has no protocol."""

@@ -149,8 +149,8 @@ class HTTP2:
         try:
             self._frames.send_headers(stream_id, headers, ends=ends)
         except h2.exceptions.ProtocolError as error:
-            await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
             await self._config.log.warning("a response could not be sent: %s", error)
+            await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
             await self._look_for_the_end()
             return
         if ends:

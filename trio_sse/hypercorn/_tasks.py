@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from typing import Any, final
+from typing import Any, cast, final
 
 import trio
 from hypercorn.trio.task_group import TaskGroup
@@ -37,7 +37,8 @@ class Tasks(TaskGroup):
             try:
                 channel.send_nowait(message)
             except trio.WouldBlock:
-                self.spawn(_tell_later, channel, message)
+                # Hypercorn's annotation leaves arguments out.
+                cast("Any", self).spawn(_tell_later, channel, message)
         await trio.lowlevel.checkpoint()
 
 
