@@ -234,7 +234,7 @@ async def bad_trailers(scope: Message, receive: Receive, send: Send) -> None:
 @pytest.mark.parametrize(
     ("app", "told"),
     [
-        (amid_its_head, "the response had begun"),
+        (amid_its_head, ""),
         (with_header(b"te", b"gzip"), "TE"),
         (with_header(b"x-two", b"a\r\nb: c"), "x-two"),
         (bad_trailers, "TE"),
@@ -255,8 +255,9 @@ async def test_a_head_that_cannot_be_sent_ends_its_stream_and_the_next_are_under
         client = await http2(served)
         bad = await client.ask("GET", "/bad", headers={"te": "trailers"})
         assert await reset_code(client, bad) == ErrorCodes.INTERNAL_ERROR
-        (line,) = served.log.take()
-        assert told in line
+        log = served.log.take()
+        assert len(log) == bool(told)
+        assert told in "".join(log)
         for _ in range(2):
             stream = await client.request()
             assert stream.headers["content-type"] == "text/event-stream"

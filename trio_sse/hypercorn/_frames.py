@@ -56,6 +56,10 @@ class Frames:
         self.closed = True
         self._out.clear()
 
+    def has_begun(self, stream_id: int) -> bool:
+        """Tell whether the head of a response was sent, which another one would spoil."""
+        return bool(self.h2.streams[stream_id].state_machine.headers_sent)
+
     def send_headers(
         self, stream_id: int, headers: Iterable[tuple[bytes, bytes]], *, ends: bool = False
     ) -> None:
@@ -74,8 +78,6 @@ class Frames:
         for name, value in checked:
             if _NO_VALUE.search(value) or _NO_VALUE.search(name):
                 raise h2.exceptions.ProtocolError(f"the header {name!r} cannot be {value!r}")
-        if self.h2.streams[stream_id].state_machine.headers_sent and not ends:
-            raise h2.exceptions.ProtocolError("the response had begun")
         self.h2.send_headers(stream_id, checked, end_stream=ends)
 
     async def go_away(self, last_stream_id: int) -> None:

@@ -146,6 +146,9 @@ class HTTP2:
         stream_id, ends = event.stream_id, isinstance(event, events.Trailers)
         if stream_id not in self._out:
             return
+        if not ends and self._frames.has_begun(stream_id):  # It was cancelled amid its head.
+            await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
+            return
         try:
             self._frames.send_headers(stream_id, headers, ends=ends)
         except h2.exceptions.ProtocolError as error:
