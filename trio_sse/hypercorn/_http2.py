@@ -143,8 +143,8 @@ class HTTP2:
 
     async def _send_head(self, event: Any, headers: list[tuple[bytes, bytes]]) -> None:
         """Send a head or trailers; reset a stream whose application sends what cannot be sent."""
-        stream_id, ends = event.stream_id, isinstance(event, events.Trailers)
-        if stream_id not in self._out:
+        ends = isinstance(event, events.Trailers)
+        if (stream_id := event.stream_id) not in self._out:
             return
         if not ends and self._frames.has_begun(stream_id):  # It was cancelled amid its head.
             await self._reset(stream_id, ErrorCodes.INTERNAL_ERROR)
@@ -200,8 +200,6 @@ class HTTP2:
                 await self._send(Closed())
             case _:
                 pass
-
-    # Requests in.
 
     async def _take_request(self, event: h2.events.RequestReceived) -> None:
         if self._context.terminated.is_set():
@@ -268,8 +266,6 @@ class HTTP2:
         if not self._frames.closed:
             self._h2.acknowledge_received_data(size, stream_id)
             await self._frames.flush()
-
-    # Ends.
 
     async def _reset(self, stream_id: int, code: ErrorCodes) -> None:
         self._out.discard(stream_id)
