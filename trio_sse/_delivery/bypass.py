@@ -8,15 +8,35 @@ other bytes come by. It knows HTTP/1.1's chunked coding, and neither servers nor
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, Self, final
+from typing import Final, Protocol, Self, final
 
 import trio
 
-from .socket_writer import SocketWriter
 from .writer import Writer
 
 #: The ASGI extension under which a server offers a `Bypass`.
 EXTENSION: Final = "trio_sse.direct"
+
+
+class Sink(Protocol):
+    """Takes the bytes of one connection, or of one stream of it, in order."""
+
+    @property
+    def sender(self) -> Callable[[bytes], int]:
+        """See `SocketWriter.sender`."""
+        ...
+
+    def put(self, data: bytes, /) -> int:
+        """See `SocketWriter.put`."""
+        ...
+
+    def flush_nowait(self) -> None:
+        """See `SocketWriter.flush_nowait`."""
+        ...
+
+    async def flush(self) -> None:
+        """See `SocketWriter.flush`."""
+
 
 #: Seconds within which the announced bytes must be seen on the wire.
 _ECHO_TIMEOUT: Final = 1.0
@@ -32,7 +52,7 @@ class Bypass:
     """One request's way past its server.
 
     Args:
-        socket_writer: Writes all bytes of the connection.
+        sink: Takes the bytes.
         coding: Makes of a chunk what is on the wire; that of all who may share a queue.
         writer: Writes for all streams of this server that go this way.
         abort: Closes the connection with a reset.
@@ -41,7 +61,7 @@ class Bypass:
     __slots__ = (
         "_echo",
         "_opened",
-        "_socket_writer",
+        "_sink",
         "abort",
         "coding",
         "is_open",
@@ -52,7 +72,7 @@ class Bypass:
 
     def __init__(
         self,
-        socket_writer: SocketWriter,
+        sink: Sink,
         coding: Callable[[bytes], bytes],
         writer: Writer,
         abort: Callable[[], None],
@@ -66,7 +86,7 @@ class Bypass:
         self.on_revoke: Callable[[], None] | None = None
         #: Bytes of the body that went this way.
         self.sent = 0
-        self._socket_writer = socket_writer
+        self._sink = sink
         #: What must come by next, as it is on the wire.
         self._echo: bytes | None = None
         self._opened = trio.Event()
@@ -101,16 +121,16 @@ class Bypass:
         if not self.is_open:
             raise trio.ClosedResourceError("the way past the server was revoked")
         self.sent += len(chunk)
-        self._socket_writer.put(self.coding(chunk))
+        self._sink.put(self.coding(chunk))
 
     @property
     def sender(self) -> Callable[[bytes], int]:
         """See `SocketWriter.sender`: it takes what the coding has made."""
-        return self._socket_writer.sender
+        return self._sink.sender
 
     def put(self, coded: bytes) -> None:
         """Put what the sender has not taken; raises as `send_nowait` does."""
-        self._socket_writer.put(coded)
+        self._sink.put(coded)
 
     def flush_nowait(self) -> None:
         """Write what was taken, as far as the socket takes it.
@@ -119,7 +139,7 @@ class Bypass:
             trio.WouldBlock: If something is left.
             trio.BrokenResourceError: If the connection is gone.
         """
-        self._socket_writer.flush_nowait()
+        self._sink.flush_nowait()
 
     async def flush(self) -> None:
         """Wait until all that was taken is written.
@@ -127,7 +147,7 @@ class Bypass:
         Raises:
             trio.BrokenResourceError: If the connection is gone, or aborted after its write timeout.
         """
-        await self._socket_writer.flush()
+        await self._sink.flush()
 
     # What the server does.
 

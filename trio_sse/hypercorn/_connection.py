@@ -29,7 +29,8 @@ from .._delivery.bypass import Bypass, chunked
 from .._delivery.socket_writer import SocketWriter
 from .._delivery.writer import Writer
 from ._exchange import AccessLog, Exchange
-from ._internals import begin_idle_time, close_queue, has_left, places_of, spawn
+from ._http2 import HTTP2
+from ._internals import begin_idle_time, close_queue, has_left, places_of, spawn, stream_id_of
 from ._listeners import Transport
 from ._protocols import Protocols
 from ._tasks import Tasks
@@ -106,6 +107,7 @@ class Connection(TCPServer):
                     ConnectionState(self.state),
                     (self._tls is not None, *places),
                     self.protocol_send,
+                    self._socket_writer,
                     self.serving.write_timeout,
                     self.abort,
                 )
@@ -226,7 +228,7 @@ class Connection(TCPServer):
         exchange = Exchange(scope, send, self._socket_writer)
         scope["extensions"][active_streams.EXTENSION] = self.serving.streams
         scope["extensions"].pop("http.response.push", None)  # No browser takes one.
-        self._bypass = own = self._offer_bypass(scope)
+        own = self._offer_bypass(scope, send)
         try:
             await self._call_app(scope, receive, exchange.send)
         finally:
@@ -244,13 +246,20 @@ class Connection(TCPServer):
         if not self._socket_writer.is_empty:
             spawn(self, self._flush_rest)
 
-    def _offer_bypass(self, scope: Any) -> Bypass | None:
-        if scope["http_version"] != "1.1" or scope["method"] != "GET":
+    def _offer_bypass(self, scope: Any, send: Any) -> Bypass | None:
+        if scope["method"] != "GET" or scope["http_version"] not in {"1.1", "2"}:
             return None
-        own = scope["extensions"][bypass.EXTENSION] = Bypass(
-            self._socket_writer, chunked, self.serving.writer, self.abort
-        )
+        own = self._bypass_of(scope, send)
+        scope["extensions"][bypass.EXTENSION] = own
         return own
+
+    def _bypass_of(self, scope: Any, send: Any) -> Bypass:
+        writer = self.serving.writer
+        if scope["http_version"] == "2":
+            http2: HTTP2 = cast("Any", self.protocol).protocol
+            return http2.offer_bypass(stream_id_of(send), writer)
+        self._bypass = Bypass(self._socket_writer, chunked, writer, self.abort)
+        return self._bypass
 
     async def _flush_rest(self) -> None:
         with suppress(trio.BrokenResourceError):  # Who reads will notice it, too.

@@ -7,6 +7,7 @@ windows go. It knows frames and windows; it knows neither requests nor applicati
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, cast, final
 
@@ -15,7 +16,9 @@ import h2.connection
 import h2.exceptions
 import h2.settings
 import trio
+from h2.connection import ConnectionState
 from h2.settings import SettingCodes
+from h2.stream import StreamState
 from h2.utilities import (
     HeaderValidationFlags,
     normalize_outbound_headers,
@@ -24,7 +27,9 @@ from h2.utilities import (
 from hypercorn.config import Config
 from hypercorn.events import RawData
 from hyperframe.frame import GoAwayFrame
+from trio.lowlevel import enable_ki_protection
 
+from .._delivery.socket_writer import SocketWriter
 from ._outgoing import Outgoing
 
 #: Bytes that are handed to the socket at once, about.
@@ -32,6 +37,12 @@ _FLUSH: Final = 64 * 1024
 
 #: What no value of a header may have (RFC 9113, 8.2.1).
 _NO_VALUE: Final = re.compile(rb"[\0\r\n]")
+
+#: The head of a frame (RFC 9113, 4.1): its length, in two parts, type, flags and stream.
+_DATA: Final = struct.Struct(">HBBBL")
+
+#: The states of a stream in which we may send.
+_SENDING: Final = frozenset({StreamState.OPEN, StreamState.HALF_CLOSED_REMOTE})
 
 #: Bytes of a frame's head.
 _HEAD: Final = 9
@@ -42,8 +53,13 @@ class Frames:
     """What goes out on one connection."""
 
     def __init__(
-        self, config: Config, out: Outgoing, send: Callable[[RawData], Awaitable[None]]
+        self,
+        config: Config,
+        out: Outgoing,
+        send: Callable[[RawData], Awaitable[None]],
+        socket_writer: SocketWriter,
     ) -> None:
+        self._socket_writer = socket_writer
         self.h2 = _connection(config)
         self.closed = False
         self._out = out
@@ -85,6 +101,7 @@ class Frames:
         # Not by h2, for which the connection would be over.
         await self._send(RawData(data=GoAwayFrame(last_stream_id=last_stream_id).serialize()))
 
+    @enable_ki_protection
     async def run(self) -> None:
         """Send what waits, a frame of each stream in turn, until closed."""
         while not self.closed:
@@ -113,6 +130,40 @@ class Frames:
         self.h2.send_data(stream_id, data, end_stream=is_end)
         return len(data) + _HEAD
 
+    @enable_ki_protection
+    def send_at_once(self, stream_id: int, data: bytes) -> bool:
+        """Send data of a stream as one frame, if all windows have room; tell whether they have.
+
+        The frame is made by hand, as h2 takes some ten microseconds for it; of h2's state it
+        changes what h2 itself would, the two windows (a test compares them).
+
+        Raises:
+            trio.WouldBlock: If the socket is full: the frame was taken.
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        connection, size = self.h2, len(data)
+        stream = connection.streams[stream_id]
+        if (
+            size > stream.outbound_flow_control_window
+            or size > connection.outbound_flow_control_window
+            or size > connection.max_outbound_frame_size
+            or stream.state_machine.state not in _SENDING
+            or connection.state_machine.state is ConnectionState.CLOSED
+        ):
+            return False
+        stream.outbound_flow_control_window -= size
+        connection.outbound_flow_control_window -= size
+        frame = _DATA.pack(size >> 8, size & 0xFF, 0, 0, stream_id) + data
+        self._socket_writer.put(connection.data_to_send() + frame)
+        return True
+
+    @enable_ki_protection
+    def send_waiting(self) -> None:
+        """Send what waits, as far as windows go; raises as `send_at_once` does."""
+        self._take_frames()
+        if data := self.h2.data_to_send():
+            self._socket_writer.put(data)
+
     def blocker_of(self, stream_id: int) -> int:
         """Return the stream whose client keeps one from sending: itself, most of the time.
 
@@ -127,6 +178,7 @@ class Frames:
         }
         return min(windows, key=lambda each: (windows[each], each != stream_id), default=stream_id)
 
+    @enable_ki_protection  # What strikes amid it may write, too.
     async def flush(self) -> None:
         """Hand to the socket what is to be sent, in the order in which it was made."""
         async with self._flushing:

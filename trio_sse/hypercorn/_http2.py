@@ -10,6 +10,7 @@ other stream from being read.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, final
 
 import h2.events
@@ -22,10 +23,15 @@ from hypercorn.protocol import events
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
 from hypercorn.utils import filter_pseudo_headers
+from trio.lowlevel import enable_ki_protection
 
+from .._delivery.bypass import Bypass
+from .._delivery.socket_writer import SocketWriter
+from .._delivery.writer import Writer
 from ._frames import Frames
 from ._inbound import Inbound
 from ._outgoing import Outgoing
+from ._stream_writer import StreamWriter
 
 #: Bytes of requests that a client may have sent and no application has read, beyond 64 KiB.
 _INBOUND: Final = 1024 * 1024
@@ -42,6 +48,7 @@ class HTTP2:
         task_group: Hypercorn's task group of the connection.
         state: The state that the lifespan has made.
         send: Takes bytes for the socket, and what else happens to the connection.
+        socket_writer: Writes all bytes of the connection.
         write_timeout: Seconds within which a client must take something of each stream.
         abort: Ends the connection with a reset.
     """
@@ -54,6 +61,7 @@ class HTTP2:
         task_group: Any,
         state: Any,
         send: Callable[[Event], Awaitable[None]],
+        socket_writer: SocketWriter,
         write_timeout: float,
         abort: Callable[[], None],
     ) -> None:
@@ -61,9 +69,11 @@ class HTTP2:
         self._parts, self._context, self._task_group = parts, context, task_group
         self._config, self._state, self._send = config, state, send
         self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout, self._end_blocker)
-        self._frames = Frames(config, self._out, send)
+        self._socket_writer = socket_writer
+        self._frames = Frames(config, self._out, send, socket_writer)
         self._h2 = self._frames.h2
         self._streams: dict[int, Inbound] = {}
+        self._bypasses: dict[int, Bypass] = {}
         self._requests = 0
         self._going_away = False
 
@@ -88,6 +98,7 @@ class HTTP2:
             await self._open_stream(request)
             await self._hear_end(1)
 
+    @enable_ki_protection  # A broadcast that strikes amid it may write, and change windows.
     async def handle(self, event: RawData | Closed) -> None:
         """Take what came from the client, or word that nothing more will."""
         if isinstance(event, RawData):
@@ -109,6 +120,15 @@ class HTTP2:
         """Send nothing more, and let go whoever waits for that."""
         self._frames.close()
 
+    def offer_bypass(self, stream_id: int, writer: Writer) -> Bypass:
+        """Return the way past us for a stream."""
+        own = StreamWriter(
+            stream_id, self._frames, self._out, self._socket_writer, self._reset_slow
+        )
+        bypass = Bypass(own, bytes, writer, partial(self._abort_stream, stream_id))
+        self._bypasses[stream_id] = bypass
+        return bypass
+
     async def stream_send(self, event: events.Event) -> None:
         """Take what a stream has to say."""
         try:
@@ -116,10 +136,7 @@ class HTTP2:
         except (KeyError, h2.exceptions.ProtocolError):  # The stream, or the connection, is over.
             await trio.lowlevel.checkpoint()  # An application may go on for ever.
         except trio.TooSlowError:
-            if len(self._streams) == 1:  # Nobody else is harmed, and the client may be gone.
-                self._abort()
-            await self._reset(event.stream_id, ErrorCodes.CANCEL)
-            await self._look_for_the_end()
+            await self._reset_slow(event.stream_id)
 
     async def _send_event(self, event: events.Event) -> None:
         stream_id = event.stream_id
@@ -129,8 +146,11 @@ class HTTP2:
                 status = (b":status", b"%d" % event.status_code)
                 await self._send_head(event, [status, *event.headers, *own])
             case events.Body() | events.Data():
+                if bypass := self._bypasses.get(stream_id):
+                    bypass.observe(event.data)
                 await self._out.put(stream_id, event.data)
             case events.EndBody() | events.EndData():
+                self._revoke(stream_id)
                 self._out.finish(stream_id)
                 await self._out.wait_sent(stream_id)
             case events.Trailers():
@@ -286,8 +306,24 @@ class HTTP2:
 
     def _tell_gone(self, stream_id: int) -> None:
         """Forget a stream."""
+        self._revoke(stream_id)
         if inbound := self._streams.pop(stream_id, None):
             inbound.tell_gone()
+
+    def _revoke(self, stream_id: int) -> None:
+        if bypass := self._bypasses.pop(stream_id, None):
+            bypass.revoke()
+
+    def _abort_stream(self, stream_id: int) -> None:
+        """Reset a stream, at once."""
+        self._task_group.spawn(self._reset, stream_id, ErrorCodes.INTERNAL_ERROR)
+
+    async def _reset_slow(self, stream_id: int) -> None:
+        """Reset a stream whose client takes nothing of it."""
+        if len(self._streams) == 1:  # Nobody else is harmed, and the client may be gone.
+            self._abort()
+        await self._reset(stream_id, ErrorCodes.CANCEL)
+        await self._look_for_the_end()
 
     async def _go_away(self) -> None:
         """Let the client send its next requests elsewhere; the streams that are open go on."""

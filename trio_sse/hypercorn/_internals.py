@@ -46,6 +46,12 @@ def places_of(sock: socket.socket) -> tuple[Any, Any]:
     return parse(family, sock.getpeername()), parse(family, sock.getsockname())
 
 
+def stream_id_of(send: Any) -> int:
+    """Return the number of an application's stream (`HTTPStream.stream_id`)."""
+    number: int = send.__self__.stream_id
+    return number
+
+
 def has_left(send: Any) -> bool:
     """Tell whether the client of an application has left (`HTTPStream.closed`, `WSStream.closed`).
 

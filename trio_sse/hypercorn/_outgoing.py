@@ -98,6 +98,19 @@ class Outgoing:
             self.wake()
             left = left[room:]
 
+    def put_nowait(self, stream_id: int, data: bytes) -> None:
+        """Take bytes of a stream, whether there is room for them or not.
+
+        Raises:
+            KeyError: If the stream has ended.
+        """
+        buffer = self._buffers[stream_id]
+        if not buffer.data:
+            buffer.taken_at = trio.current_time()
+        self._resize(buffer, data, 0)
+        self._waiting[stream_id] = None
+        self.wake()
+
     def finish(self, stream_id: int) -> None:
         """Let a stream end behind its bytes.
 

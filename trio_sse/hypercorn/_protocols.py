@@ -16,6 +16,7 @@ from hypercorn.protocol.h11 import H2CProtocolRequiredError, H2ProtocolAssumedEr
 from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import AppWrapper, ConnectionState, WorkerContext
 
+from .._delivery.socket_writer import SocketWriter
 from ._http2 import HTTP2
 
 #: Where a client is, or we are: an address and a port.
@@ -45,13 +46,14 @@ class Protocols:
         state: ConnectionState,
         places: tuple[bool, Place, Place],
         send: Callable[[Event], Awaitable[None]],
+        socket_writer: SocketWriter,
         write_timeout: float,
         abort: Callable[[], None],
     ) -> None:
         parts: tuple[Any, ...] = (app, config, context, task_group)
         self._h11_parts = (*parts, state, *places, send)
         self._h2_parts = ((*parts, *places), config, context, task_group, state, send)
-        self._limits = (write_timeout, abort)
+        self._limits = (socket_writer, write_timeout, abort)
         self.protocol: HTTP1 | HTTP2
 
     async def initiate(self, alpn_protocol: str | None) -> None:
