@@ -183,6 +183,13 @@ class Http2Client:
             self._h2.end_stream(response.stream_id)
         await self._flush()
 
+    async def resume(self, response: Response) -> None:
+        """Read on what was paused."""
+        response.paused = False
+        self._h2.acknowledge_received_data(response.unread, response.stream_id)
+        response.unread = 0
+        await self._flush()
+
     async def exchange(self, response: Response) -> Response:
         """Read on, ask for another one, and leave the one, all in one segment."""
         self._h2.increment_flow_control_window(1000, response.stream_id)

@@ -257,7 +257,7 @@ class Connection(TCPServer):
         writer = self.serving.writer
         if scope["http_version"] == "2":
             http2: HTTP2 = cast("Any", self.protocol).protocol
-            return http2.offer_bypass(stream_id_of(send), writer)
+            return http2.bypasses.offer(stream_id_of(send), writer)
         self._bypass = Bypass(self._socket_writer, chunked, writer, self.abort)
         return self._bypass
 

@@ -160,9 +160,8 @@ class Frames:
     @enable_ki_protection
     def send_waiting(self) -> None:
         """Send what waits, as far as windows go; raises as `send_at_once` does."""
-        self._take_frames()
-        if data := self.h2.data_to_send():
-            self._socket_writer.put(data)
+        while self._take_frames():
+            self._socket_writer.put(self.h2.data_to_send())
 
     def blocker_of(self, stream_id: int) -> int:
         """Return the stream whose client keeps one from sending: itself, most of the time.

@@ -10,7 +10,6 @@ other stream from being read.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any, Final, final
 
 import h2.events
@@ -20,16 +19,12 @@ from h2.errors import ErrorCodes
 from hypercorn.config import Config
 from hypercorn.events import Closed, Event, RawData, Updated
 from hypercorn.protocol import events
-from hypercorn.protocol.http_stream import HTTPStream
-from hypercorn.protocol.ws_stream import WSStream
-from hypercorn.utils import filter_pseudo_headers
 from trio.lowlevel import enable_ki_protection
 
-from .._delivery.bypass import Bypass
 from .._delivery.socket_writer import SocketWriter
-from .._delivery.writer import Writer
+from ._bypasses import Bypasses
 from ._frames import Frames
-from ._inbound import Inbound
+from ._inbound import Inbound, stream_of
 from ._outgoing import Outgoing
 from ._stream_writer import StreamWriter
 
@@ -69,11 +64,11 @@ class HTTP2:
         self._parts, self._context, self._task_group = parts, context, task_group
         self._config, self._state, self._send = config, state, send
         self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout, self._end_blocker)
-        self._socket_writer = socket_writer
         self._frames = Frames(config, self._out, send, socket_writer)
+        writing = self._frames, self._out, socket_writer, self._reset_slow
+        self.bypasses = Bypasses(lambda number: StreamWriter(number, *writing), self._abort_stream)
         self._h2 = self._frames.h2
         self._streams: dict[int, Inbound] = {}
-        self._bypasses: dict[int, Bypass] = {}
         self._requests = 0
         self._going_away = False
 
@@ -120,15 +115,6 @@ class HTTP2:
         """Send nothing more, and let go whoever waits for that."""
         self._frames.close()
 
-    def offer_bypass(self, stream_id: int, writer: Writer) -> Bypass:
-        """Return the way past us for a stream."""
-        own = StreamWriter(
-            stream_id, self._frames, self._out, self._socket_writer, self._reset_slow
-        )
-        bypass = Bypass(own, bytes, writer, partial(self._abort_stream, stream_id))
-        self._bypasses[stream_id] = bypass
-        return bypass
-
     async def stream_send(self, event: events.Event) -> None:
         """Take what a stream has to say."""
         try:
@@ -146,11 +132,10 @@ class HTTP2:
                 status = (b":status", b"%d" % event.status_code)
                 await self._send_head(event, [status, *event.headers, *own])
             case events.Body() | events.Data():
-                if bypass := self._bypasses.get(stream_id):
-                    bypass.observe(event.data)
+                self.bypasses.observe(stream_id, event.data)
                 await self._out.put(stream_id, event.data)
             case events.EndBody() | events.EndData():
-                self._revoke(stream_id)
+                self.bypasses.revoke(stream_id)
                 self._out.finish(stream_id)
                 await self._out.wait_sent(stream_id)
             case events.Trailers():
@@ -235,13 +220,16 @@ class HTTP2:
             await self._look_for_the_end()
 
     async def _open_stream(self, event: h2.events.RequestReceived) -> None:
-        stream_id, headers = event.stream_id, dict(event.headers)
-        path = headers.get(b":path")
+        stream_id, path = event.stream_id, dict(event.headers).get(b":path")
         if path is None:  # CONNECT needs none, but to be a proxy is not our business.
             await self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
             return
         try:
-            stream = await self._begin_stream(event, headers, path)
+            stream, request = stream_of(event, path, self._parts, self.stream_send, self._state)
+            self._streams[stream_id] = Inbound(stream, self._task_group.spawn, self._give_back)
+            self._out.open(stream_id)
+            self._requests += 1
+            await stream.handle(request)
         except ValueError:  # Of bytes that are no text: no application was told.
             self._streams.pop(stream_id, None)
             await self._reset(stream_id, ErrorCodes.PROTOCOL_ERROR)
@@ -249,28 +237,6 @@ class HTTP2:
         await self._context.mark_request()
         if stream.closed:
             await self._close_stream(stream_id)
-
-    async def _begin_stream(
-        self, event: h2.events.RequestReceived, headers: dict[bytes, bytes], path: bytes
-    ) -> HTTPStream | WSStream:
-        stream_id = event.stream_id
-        method = headers[b":method"].decode("ascii").upper()
-        make: Any = WSStream if method == "CONNECT" else HTTPStream
-        stream: HTTPStream | WSStream = make(*self._parts, self.stream_send, stream_id)
-        self._streams[stream_id] = Inbound(stream, self._task_group.spawn, self._give_back)
-        self._out.open(stream_id)
-        self._requests += 1
-        await stream.handle(
-            events.Request(
-                stream_id=stream_id,
-                headers=filter_pseudo_headers(event.headers),
-                http_version="2",
-                method=method,
-                raw_path=path,
-                state=self._state,
-            )
-        )
-        return stream
 
     def _hear(self, stream_id: int, data: bytes, size: int) -> None:
         if data and (inbound := self._streams.get(stream_id)):
@@ -306,13 +272,9 @@ class HTTP2:
 
     def _tell_gone(self, stream_id: int) -> None:
         """Forget a stream."""
-        self._revoke(stream_id)
+        self.bypasses.revoke(stream_id)
         if inbound := self._streams.pop(stream_id, None):
             inbound.tell_gone()
-
-    def _revoke(self, stream_id: int) -> None:
-        if bypass := self._bypasses.pop(stream_id, None):
-            bypass.revoke()
 
     def _abort_stream(self, stream_id: int) -> None:
         """Reset a stream, at once."""

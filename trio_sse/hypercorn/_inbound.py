@@ -8,12 +8,35 @@ the sizes of frames; it knows neither frames nor connections.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import final
+from typing import Any, final
 
 import attrs
+from h2.events import RequestReceived
 from hypercorn.protocol import events
 from hypercorn.protocol.http_stream import HTTPStream
 from hypercorn.protocol.ws_stream import WSStream
+from hypercorn.utils import filter_pseudo_headers
+
+
+def stream_of(
+    request: RequestReceived, path: bytes, parts: tuple[Any, ...], send: Any, state: Any
+) -> tuple[HTTPStream | WSStream, events.Request]:
+    """Return hypercorn's stream for a request, and the request as it is told of it.
+
+    Raises:
+        ValueError: If the method is no text.
+    """
+    method = dict(request.headers)[b":method"].decode("ascii").upper()
+    make: Any = WSStream if method == "CONNECT" else HTTPStream
+    told = events.Request(
+        stream_id=request.stream_id,
+        headers=filter_pseudo_headers(request.headers),
+        http_version="2",
+        method=method,
+        raw_path=path,
+        state=state,
+    )
+    return make(*parts, send, request.stream_id), told
 
 
 @final
