@@ -16,7 +16,8 @@ from trio_sse.hypercorn._stream_writer import StreamWriter
 from ..support.asgi import Message, Receive, Send, chunk
 from ..support.clients import Http2Client, Response
 from ..support.events import broadcast, take_data
-from ..support.hardened import Served, hardened
+from ..support.hardened import SMALL, Served, hardened
+from ..support.hostile import WIDE, http2_request
 from ..support.waiting import until
 
 
@@ -138,7 +139,18 @@ async def test_a_middleware_that_writes_amid_the_direct_bytes_cuts_that_stream_o
         assert await take_data(other, 2) == ["before", "after"]
 
 
-async def test_nothing_can_be_put_on_a_stream_that_has_ended() -> None:
+async def test_a_burst_at_a_full_socket_prunes_though_all_windows_are_open(tls: bool) -> None:
+    broadcaster = Broadcaster(4, strict=False, history_size=0)
+    async with hardened(sse_app(broadcaster)) as served:
+        stream = await served.connect("h2", tls=tls, receive_buffer=SMALL)
+        await stream.send_all(http2_request(window=WIDE))
+        await until(lambda: broadcaster.statistics().clients_direct == 1)
+        for _ in range(2_000):
+            broadcaster.broadcast("x", "y" * 10_000)
+        assert broadcaster.statistics().clients_pruned == 1
+
+
+def test_nothing_can_be_put_on_a_stream_that_has_ended() -> None:
     nothing: Any = cast("Any", None)
     writer = StreamWriter(1, nothing, Outgoing(10, 30, nothing), nothing, nothing)
     with pytest.raises(trio.BrokenResourceError, match="ended"):

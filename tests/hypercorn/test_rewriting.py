@@ -216,8 +216,7 @@ async def test_a_middleware_that_leaves_an_empty_line_as_it_is_is_passed_by_alto
 ) -> None:
     """The proof is an empty line: who rewrites only other bytes, or later ones, is not noticed.
 
-    The client reads what the application wrote, all of it, where over HTTP/2 it would read what the
-    middleware makes of it.
+    The client reads what the application wrote, all of it.
     """
     async with hardened(rewriting(app_of(broadcaster), UNSEEN[kind][0])) as served:
         assert await serve_all_directly(broadcaster, served, tls=tls) == WRITTEN
