@@ -21,7 +21,7 @@ STREAMS = (1, 3, 5)
 #: What may happen: data for one of the streams, or what a client does.
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("data"), st.sampled_from(STREAMS), st.integers(0, 20_000)),
+        st.tuples(st.just("data"), st.sampled_from(STREAMS), st.integers(1, 20_000)),
         st.tuples(st.just("window"), st.sampled_from((0, *STREAMS)), st.integers(1, 30_000)),
         st.tuples(st.just("initial window"), st.just(0), st.integers(0, 60_000)),
         st.tuples(st.just("frame size"), st.just(0), st.integers(16_384, 20_000)),
