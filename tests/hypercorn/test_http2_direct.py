@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, cast
 
+import hypercorn
 import pytest
 import trio
 from h2.errors import ErrorCodes
@@ -11,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 from trio_sse._delivery.socket_writer import SocketWriter
+from trio_sse.hypercorn._frames import Frames
 from trio_sse.hypercorn._outgoing import Outgoing
 from trio_sse.hypercorn._stream_writer import StreamWriter
 
@@ -30,13 +32,19 @@ def tls(request: pytest.FixtureRequest) -> bool:
 
 
 async def streams_of(
-    served: Served, broadcaster: Broadcaster, count: int, *, tls: bool
+    served: Served,
+    broadcaster: Broadcaster,
+    count: int,
+    *,
+    tls: bool,
+    others: int = 0,
+    **window: int,
 ) -> tuple[Http2Client, list[Response]]:
     """Open so many streams on one connection; return when they go the direct way."""
-    client = await served.http2(tls=tls)
+    client = await served.http2(tls=tls, **window)
     assert isinstance(client, Http2Client)
     streams = [await client.request() for _ in range(count)]
-    await until(lambda: broadcaster.statistics().clients_direct == count)
+    await until(lambda: broadcaster.statistics().clients_direct == others + count)
     return client, streams
 
 
@@ -155,7 +163,9 @@ async def test_a_burst_at_a_full_socket_prunes_though_all_windows_are_open(tls: 
 async def test_nothing_can_be_put_on_a_stream_that_has_ended() -> None:
     nothing, sock = cast("Any", None), StingySocket.pair()
     socket_writer = SocketWriter(sock, trio.Lock(), 30)
-    writer = StreamWriter(1, nothing, Outgoing(10, 30, nothing), socket_writer, nothing)
+    out = Outgoing(10, 30, nothing)
+    frames = Frames(hypercorn.Config(), out, nothing, socket_writer)
+    writer = StreamWriter(1, frames, out, socket_writer, nothing, nothing)
     with pytest.raises(trio.BrokenResourceError, match="ended"):
         writer.put(b"an event")
     with pytest.raises(trio.BrokenResourceError, match="ended"):

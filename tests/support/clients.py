@@ -17,6 +17,7 @@ import h2.errors
 import h2.events
 import h11
 import trio
+from h2.settings import SettingCodes
 
 from trio_sse._core.decoder import EventStreamDecoder, ReceivedEvent
 
@@ -140,12 +141,16 @@ class Http1Client:
 class Http2Client:
     """A connection by prior knowledge: many requests at once."""
 
-    def __init__(self, stream: trio.SocketStream, window: int = _WINDOW) -> None:
+    def __init__(
+        self, stream: trio.SocketStream, window: int = _WINDOW, stream_window: int = 0
+    ) -> None:
         self.stream = stream
         self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True))
         self._h2.initiate_connection()
         if window:
             self._h2.increment_flow_control_window(window)
+        if stream_window:
+            self._h2.update_settings({SettingCodes.INITIAL_WINDOW_SIZE: stream_window})
         self._read: trio.Event | None = None
         self._writing = trio.Lock()
         self._responses: dict[int, Response] = {}

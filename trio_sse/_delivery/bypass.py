@@ -38,6 +38,22 @@ class Sink(Protocol):
         """See `SocketWriter.flush`."""
 
 
+class BypassUser(Protocol):
+    """One who writes by a bypass, and is told what becomes of it. None of this waits."""
+
+    def leave(self) -> None:
+        """Other bytes are about to pass: write no more by the sender."""
+        ...
+
+    def look(self) -> None:
+        """What the sender took may not have gone out: stand aside until it has."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """Write no more because of this."""
+        ...
+
+
 #: Seconds within which the announced bytes must be seen on the wire.
 _ECHO_TIMEOUT: Final = 1.0
 
@@ -65,8 +81,8 @@ class Bypass:
         "abort",
         "coding",
         "is_open",
-        "on_revoke",
         "sent",
+        "user",
         "writer",
     )
 
@@ -82,8 +98,8 @@ class Bypass:
         self.coding = coding
         #: Whether chunks may go this way now.
         self.is_open = False
-        #: Called before any other bytes pass.
-        self.on_revoke: Callable[[], None] | None = None
+        #: Who writes here, from its opening to its end.
+        self.user: BypassUser | None = None
         #: Bytes of the body that went this way.
         self.sent = 0
         self._sink = sink
@@ -164,5 +180,5 @@ class Bypass:
         """Take nothing more: other bytes pass, or the request is over."""
         self._echo = None
         self.is_open = False
-        if self.on_revoke is not None:
-            self.on_revoke()
+        if self.user is not None:
+            self.user.leave()

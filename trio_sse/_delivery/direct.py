@@ -1,15 +1,23 @@
 """The direct way from a client's queue to its socket: one task writes for all.
 
-A server that offers it (`trio_sse.hypercorn.serve` does) hands each request a `Bypass`: a way to
-put chunks of the response body on the connection without waiting. One writer, in the server's
-nursery, moves what is queued for its clients through it. A client that has been written all it had
-shares a queue with others (`shared_queue`); one whose socket is full goes on in its own task until
-it is not. It knows Trio and the verbs of a bypass; it knows neither hypercorn nor sockets.
+One writer, in the server's nursery, moves what is queued for its clients through the `Bypass` that
+a server hands to each request. It knows Trio and the verbs of a bypass; it knows neither servers
+nor sockets.
+
+A stream is in one state (`_State`); what moves it on is a table (`_NEXT`). It begins DUE: in its
+turn one chunk is written. Once all is written it shares a queue (`shared_queue`), which is written
+to all who do in one go. A socket that is full ends that: what is not yet written goes back to the
+client's channel, and the client's own task flushes; then it has turns again. Its broadcaster may
+close meanwhile. No step leads from FULL to OVER: so it is flushed first, then written what its
+channel holds, and a turn that finds nothing left makes it OVER, where its own task says the
+epilogue. If the socket takes nothing for the write timeout, the flush raises, and the stream is
+cut.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final, final
 
 import trio
@@ -25,6 +33,51 @@ from .shared_queue import SharedQueue
 PROBE: Final = b"\n"
 
 
+class _State(Enum):
+    """Where a stream is."""
+
+    IDLE = auto()  # All is written, and it shares no queue: its bypass was revoked, say.
+    DUE = auto()  # Something is queued, or may be: it will have a turn.
+    SHARING = auto()  # All is written, and what comes is written to all who share a queue.
+    FULL = auto()  # Its socket has not taken all: its own task flushes.
+    OVER = auto()  # All is written, and nothing will come: its own task says the epilogue.
+    FAILED = auto()  # Its own task raises what went wrong.
+    DETACHED = auto()  # The connection may be another request's.
+
+
+class _Step(Enum):
+    """What moves a stream on."""
+
+    QUEUED = auto()  # An event, or word that no other will come.
+    EMPTIED = auto()  # A turn has left nothing, and it can share no queue.
+    SHARED = auto()  # A turn has left nothing.
+    RECLAIMED = auto()  # What waits for it is wanted in its client's channel.
+    FILLED = auto()  # The socket has not taken all.
+    FLUSHED = auto()  # Its own task has seen the socket take the rest.
+    FINISHED = auto()  # A turn has left nothing, and nothing will come.
+    FAILED = auto()
+    DETACHED = auto()
+
+
+#: What follows; where nothing does, a stream stays where it is.
+_NEXT: Final[dict[_Step, dict[_State, _State]]] = {
+    _Step.QUEUED: {_State.IDLE: _State.DUE},
+    _Step.EMPTIED: {_State.DUE: _State.IDLE},
+    _Step.SHARED: {_State.DUE: _State.SHARING},
+    _Step.RECLAIMED: {_State.SHARING: _State.IDLE},
+    _Step.FILLED: dict.fromkeys((_State.IDLE, _State.DUE, _State.SHARING), _State.FULL),
+    _Step.FLUSHED: {_State.FULL: _State.DUE},
+    _Step.FINISHED: {_State.DUE: _State.OVER},
+    _Step.FAILED: dict.fromkeys(
+        (_State.IDLE, _State.DUE, _State.SHARING, _State.FULL), _State.FAILED
+    ),
+    _Step.DETACHED: dict.fromkeys(_State, _State.DETACHED),
+}
+
+#: Where a stream needs its own task. From one to another it has been called already.
+_ATTENDED: Final = frozenset({_State.FULL, _State.OVER, _State.FAILED})
+
+
 @final
 class DirectStream:
     """One client that is written to directly; its broadcaster wakes it as a `Waker`.
@@ -34,17 +87,13 @@ class DirectStream:
     """
 
     __slots__ = (
-        "_attending",
         "_changes",
         "_chunks",
         "_client",
-        "_detached",
-        "_ended",
         "_error",
-        "_full",
         "_on_attention",
         "_queue",
-        "_queued",
+        "_state",
         "_timer",
         "bypass",
     )
@@ -64,88 +113,82 @@ class DirectStream:
         self._timer = timer
         self._on_attention = on_attention
         self._chunks = chunks
+        #: What it shares, as long as it is `SHARING`.
         self._queue: SharedQueue | None = None
         self._error: Exception | None = None
-        self._full = self._attending = self._detached = False
+        self._state = _State.IDLE
         with self._changes:
-            self._queued = chunks.queued
-            self._ended = client.ended
-            client.waker = self
-            bypass.on_revoke = self._leave_queue
-            self._take_turn()
+            client.waker = bypass.user = self
+            self._step(_Step.QUEUED)
 
     @enable_ki_protection
     def detach(self) -> None:
         """Write no more. At once, since another request may own the connection soon."""
         with self._changes:
-            self.reclaim()
-            self._client.waker = None
-            self.bypass.on_revoke = None
-            self._detached = True
+            self._step(_Step.DETACHED)
+            self._client.waker = self.bypass.user = None
+
+    # What its broadcaster says.
 
     def notify(self) -> None:
         """Have one more event written when it is this stream's turn."""
-        self._queued += 1
-        if self._queued == 1:
-            self._take_turn()
+        self._step(_Step.QUEUED)
 
     def reclaim(self) -> None:
         """Leave the queue; what waits there is in the client's channel then."""
-        if (queue := self._queue) is not None:
-            self._queue = None
-            self._timer.written_at = max(self._timer.written_at, queue.written_at)
-            self._client.registry.enlist(self._client)
-            for event in queue.leave(self):
-                self._client.offer(event)
+        self._step(_Step.RECLAIMED)
 
     def end(self) -> None:
         """Come to the end once all that is queued is written."""
-        self._ended = True
-        self._take_turn()
+        self._step(_Step.QUEUED)
 
     def relieve(self) -> bool:
-        """Move what is queued to the socket now; tell whether the channel has room again."""
+        """Move what is queued to the socket now; tell whether the channel has room again.
+
+        A socket that was full may take it. The stream stays `FULL` all the same, as its own task is
+        about to notice.
+        """
         try:
-            if self._full:
+            if self._state is _State.FULL:
                 self.bypass.flush_nowait()
-                self._full = False
-            while self._queued and not self._full and self._error is None:
-                self._move()
+            while self._chunks.queued and self._move():
+                pass
         except (trio.WouldBlock, trio.BrokenResourceError):
             return False
         except Exception as error:  # It is not the publisher's.
             self.fail(error)
-        return self._error is None and self._client.has_room
+        return self._state is not _State.FAILED and self._client.has_room
+
+    # What the writer, the shared queue and the bypass say.
 
     def deliver(self, room: int) -> int:
         """Take a turn: one chunk, so that nobody's long replay keeps the others waiting."""
-        if not (self._full or self._detached or self._error):
-            if self._queued:
-                self._move()
+        if self._state is _State.DUE and (not self._chunks.queued or self._move()):
             self._go_on()
         return 1
-
-    def write(self, chunk: bytes) -> None:
-        """Write a chunk; what cannot go on leaves its queue, and needs its task's attention."""
-        self._attempt(self.bypass.send_nowait, chunk)
 
     def write_rest(self, coded: bytes) -> None:
         """Write what a round of the shared queue could not, and which is counted already."""
         self._attempt(self.bypass.put, coded)
 
-    def _attempt(self, write: Callable[[bytes], None], data: bytes) -> None:
-        try:
-            write(data)
-        except trio.WouldBlock:
-            self._full = True
-            self._stand_aside()
-        except Exception as error:
-            self.fail(error)
+    @enable_ki_protection
+    def look(self) -> None:
+        """See `BypassUser.look`."""
+        with self._changes:
+            self._attempt(self.bypass.flush_nowait)
+
+    @enable_ki_protection
+    def leave(self) -> None:
+        """See `BypassUser.leave`."""
+        with self._changes:
+            self.reclaim()
 
     def fail(self, error: Exception) -> None:
         """Write no more; the stream's own task raises the error."""
-        self._error = error
-        self._stand_aside()
+        self._error = self._error or error
+        self._step(_Step.FAILED)
+
+    # What its own task does.
 
     @enable_ki_protection
     def beat(self) -> float:
@@ -155,13 +198,13 @@ class DirectStream:
             queue = self._queue
             if queue is not None and queue.written_at + self._timer.interval > now:
                 return queue.written_at
-            if not (self._full or self._queued or (queue is not None and queue.has_events)):
-                self._timer.written_at = now
-                self.write(self._client.heartbeat().encode())
+            has_events = queue is not None and queue.has_events
+            if self._state in {_State.IDLE, _State.SHARING} and not has_events:
+                self._write(self._client.heartbeat().encode())
         return now
 
     async def attend(self) -> bool:
-        """Flush while the socket is full; then tell whether this is the end.
+        """Flush if the socket is full; then tell whether this is the end.
 
         Raises:
             trio.BrokenResourceError: If the connection is gone.
@@ -169,54 +212,75 @@ class DirectStream:
             Exception: Whatever else went wrong in this stream's turn.
         """
         await trio.lowlevel.checkpoint()
-        while self._full:
+        if self._state is _State.FULL:
             await self.bypass.flush()
             self._timer.written_at = trio.current_time()
-            self._go_on_writing()
-        self._attending = False
+            self._note_flushed()
         if self._error is not None:
             raise self._error
-        return self._ended and not self._queued
+        return self._state is _State.OVER
 
     @enable_ki_protection
-    def _go_on_writing(self) -> None:
+    def _note_flushed(self) -> None:
         with self._changes:
-            self._full = False
-            self.deliver(1)
+            self._step(_Step.FLUSHED)
 
-    def _move(self) -> None:
-        chunk, count = self._chunks.take_nowait(self._queued)
-        self._queued -= count
+    # How it is done.
+
+    def _move(self) -> bool:
+        """Write one chunk of what is queued; tell whether the socket has taken all."""
+        chunk, _ = self._chunks.take_nowait(self._chunks.queued)
+        return self._write(chunk)
+
+    def _write(self, chunk: bytes) -> bool:
         self._timer.written_at = trio.current_time()
-        self.write(chunk)
+        return self._attempt(self.bypass.send_nowait, chunk)
+
+    def _attempt(self, write: Callable[..., object], *data: bytes) -> bool:
+        try:
+            write(*data)
+        except trio.WouldBlock:
+            self._step(_Step.FILLED)
+        except Exception as error:
+            self.fail(error)
+        else:
+            return True
+        return False
 
     def _go_on(self) -> None:
         """After a turn: wait for the next, come to the end, or share the queue of others."""
-        if self._full or self._error:
+        if self._chunks.queued:
+            self.bypass.writer.add(self)
+        elif self._client.ended:
+            self._step(_Step.FINISHED)
+        elif self.bypass.is_open:
+            self._step(_Step.SHARED)
+        else:
+            self._step(_Step.EMPTIED)
+
+    def _step(self, step: _Step) -> None:
+        before = self._state
+        self._state = state = _NEXT[step].get(before, before)
+        if state is before:
             return
-        if self._queued:
-            self._take_turn()
-        elif self._ended:
-            self._call_for_attention()
-        elif self._queue is None and self.bypass.is_open:
-            self._queue = self.bypass.writer.queue_of(self._client, self.bypass.coding)
-            self._queue.join(self)
-            self._client.registry.dismiss(self._client)
-
-    @enable_ki_protection
-    def _leave_queue(self) -> None:
-        """Since other bytes pass, which the next event is not to be mixed with."""
-        with self._changes:
-            self.reclaim()
-
-    def _stand_aside(self) -> None:
-        self.reclaim()
-        self._call_for_attention()
-
-    def _take_turn(self) -> None:
-        self.bypass.writer.add(self)
-
-    def _call_for_attention(self) -> None:
-        if not self._attending:
-            self._attending = True
+        if before is _State.SHARING:
+            self._leave_queue()
+        if state is _State.SHARING:
+            self._join_queue()
+        elif state is _State.DUE:
+            self.bypass.writer.add(self)
+        elif state in _ATTENDED and before not in _ATTENDED:
             self._on_attention(self)
+
+    def _join_queue(self) -> None:
+        self._queue = self.bypass.writer.queue_of(self._client, self.bypass.coding)
+        self._queue.join(self)
+        self._client.registry.dismiss(self._client)
+
+    def _leave_queue(self) -> None:
+        queue, self._queue = self._queue, None
+        if queue is not None:
+            self._timer.written_at = max(self._timer.written_at, queue.written_at)
+            self._client.registry.enlist(self._client)
+            for event in queue.leave(self):
+                self._client.offer(event)

@@ -64,6 +64,8 @@ class Frames:
         self.closed = False
         self._out = out
         self._send = send
+        #: Frames made by hand, and what h2 had made before them.
+        self._made = bytearray()
         #: Held while bytes go to the socket, in the order in which they were made.
         self._flushing = trio.Lock()
 
@@ -131,15 +133,12 @@ class Frames:
         return len(data) + _HEAD
 
     @enable_ki_protection
-    def send_at_once(self, stream_id: int, data: bytes) -> bool:
-        """Send data of a stream as one frame, if all windows have room; tell whether they have.
+    def make_frame(self, stream_id: int, data: bytes) -> bool:
+        """Make one frame of data of a stream, if all windows have room; tell whether they have.
 
-        The frame is made by hand, as h2 takes some ten microseconds for it; of h2's state it
-        changes what h2 itself would, the two windows (a test compares them).
-
-        Raises:
-            trio.WouldBlock: If the socket is full: the frame was taken.
-            trio.BrokenResourceError: If the connection is gone.
+        It is made by hand, as h2 takes some ten microseconds for it; of h2's state it changes what
+        h2 itself would, the two windows (a test compares them). It goes out before all that is made
+        later.
         """
         connection, size = self.h2, len(data)
         stream = connection.streams[stream_id]
@@ -154,14 +153,39 @@ class Frames:
         stream.outbound_flow_control_window -= size
         connection.outbound_flow_control_window -= size
         frame = _DATA.pack(size >> 8, size & 0xFF, 0, 0, stream_id) + data
-        self._socket_writer.put(connection.data_to_send() + frame)
+        self._made += connection.data_to_send() + frame
         return True
+
+    @property
+    def made(self) -> int:
+        """How many bytes of frames made by hand have not gone out."""
+        return len(self._made)
+
+    @enable_ki_protection
+    def send_made(self) -> None:
+        """Send what was made by hand, and what h2 had made before it.
+
+        Raises:
+            trio.WouldBlock: If the socket is full: all was taken.
+            trio.BrokenResourceError: If the connection is gone.
+        """
+        if self._made:
+            made = bytes(self._made)
+            self._made.clear()
+            self._socket_writer.put(made)
+        else:
+            self._socket_writer.flush_nowait()
+
+    def _take_made(self) -> bytes:
+        made = bytes(self._made) + self.h2.data_to_send()
+        self._made.clear()
+        return made
 
     @enable_ki_protection
     def send_waiting(self) -> None:
-        """Send what waits, as far as windows go; raises as `send_at_once` does."""
+        """Send what waits, as far as windows go; raises as `send_made` does."""
         while self._take_frames():
-            self._socket_writer.put(self.h2.data_to_send())
+            self._socket_writer.put(self._take_made())
 
     def blocker_of(self, stream_id: int) -> int:
         """Return the stream whose client keeps one from sending: itself, most of the time.
@@ -181,7 +205,7 @@ class Frames:
     async def flush(self) -> None:
         """Hand to the socket what is to be sent, in the order in which it was made."""
         async with self._flushing:
-            if data := self.h2.data_to_send():
+            if data := self._take_made():
                 await self._send(RawData(data=data))
 
 

@@ -66,7 +66,11 @@ class HTTP2:
         self._out = Outgoing(config.h2_max_concurrent_streams, write_timeout, self._end_blocker)
         self._frames = Frames(config, self._out, send, socket_writer)
         writing = self._frames, self._out, socket_writer, self._reset_slow
-        self.bypasses = Bypasses(lambda number: StreamWriter(number, *writing), self._abort_stream)
+        self.bypasses = Bypasses(
+            lambda number, send_soon: StreamWriter(number, *writing, send_soon),
+            self._frames.send_made,
+            self._abort_stream,
+        )
         self._h2 = self._frames.h2
         self._streams: dict[int, Inbound] = {}
         self._requests = 0

@@ -1,14 +1,15 @@
 """The body of one HTTP/2 stream, written past hypercorn.
 
-What all windows have room for goes out at once, as a frame of its own; else all of it waits in the
-stream's buffer, in order, and nothing passes it by. It knows frames and buffers; it knows neither
-requests nor who writes.
+What all windows have room for is a frame of its own, and goes out at once, or soon, with frames of
+the connection's other streams; else all of it waits in the stream's buffer, in order, and nothing
+passes it by. It knows frames and buffers; it knows neither requests nor who writes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import final
+from contextlib import suppress
+from typing import Final, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -16,6 +17,9 @@ from trio.lowlevel import enable_ki_protection
 from .._delivery.socket_writer import SocketWriter
 from ._frames import Frames
 from ._outgoing import Outgoing
+
+#: Bytes of frames that wait for those of other streams: a record of TLS.
+_TOGETHER: Final = 16 * 1024
 
 
 @final
@@ -28,9 +32,11 @@ class StreamWriter:
         out: What its streams have still to send.
         socket_writer: Writes all bytes of the connection.
         reset: Ends a stream whose client takes nothing.
+        send_soon: Sends the frames that are made, those of all streams together; tells whether it
+            will, as there is more than one stream.
     """
 
-    __slots__ = ("_frames", "_out", "_reset", "_socket_writer", "_stream_id")
+    __slots__ = ("_frames", "_out", "_reset", "_send_soon", "_socket_writer", "_stream_id")
 
     def __init__(
         self,
@@ -39,27 +45,44 @@ class StreamWriter:
         out: Outgoing,
         socket_writer: SocketWriter,
         reset: Callable[[int], Awaitable[None]],
+        send_soon: Callable[[], bool],
     ) -> None:
         self._stream_id = stream_id
         self._frames = frames
         self._out = out
         self._socket_writer = socket_writer
         self._reset = reset
+        self._send_soon = send_soon
 
     @property
     def sender(self) -> Callable[[bytes], int]:
         """See `SocketWriter`: what windows have no room for is kept here."""
-        return self.put
+        return self._put_soon
 
     @enable_ki_protection
     def put(self, data: bytes) -> int:
         """Send a frame, or let the data wait; see `SocketWriter.put`."""
+        self._make_frame(data)
+        self._frames.send_made()
+        return len(data)
+
+    @enable_ki_protection
+    def _put_soon(self, data: bytes) -> int:
+        """Do the same, but let the frame go out with those of other streams.
+
+        If the socket is full then, `send_soon` will tell.
+        """
+        self._make_frame(data)
+        if self._frames.made > _TOGETHER or not self._send_soon():
+            self._frames.send_made()
+        return len(data)
+
+    def _make_frame(self, data: bytes) -> None:
         if self._stream_id not in self._out:
             raise trio.BrokenResourceError("the stream has ended")
-        if self._out.size(self._stream_id) or not self._frames.send_at_once(self._stream_id, data):
+        if self._out.size(self._stream_id) or not self._frames.make_frame(self._stream_id, data):
             self._out.put_nowait(self._stream_id, data)
             raise trio.WouldBlock
-        return len(data)
 
     @enable_ki_protection
     def flush_nowait(self) -> None:
@@ -68,7 +91,7 @@ class StreamWriter:
             self._frames.send_waiting()
             if self._out.size(self._stream_id):
                 raise trio.WouldBlock
-        self._socket_writer.flush_nowait()
+        self._frames.send_made()
 
     async def flush(self) -> None:
         """Wait until nothing is left.
@@ -80,6 +103,8 @@ class StreamWriter:
             await self._out.wait_sent(self._stream_id)
         except trio.TooSlowError:
             await self._reset(self._stream_id)
+        with suppress(trio.WouldBlock):
+            self._frames.send_made()
         await self._socket_writer.flush()
         if self._stream_id not in self._out:
             raise trio.BrokenResourceError("the stream has ended")
