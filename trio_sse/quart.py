@@ -29,7 +29,7 @@ from ._core.run_guard import check_on_trio
 from ._delivery.active_streams import ActiveStream
 from ._delivery.bypass import Bypass
 from ._delivery.chunks import Chunks
-from ._delivery.direct import PROBE, DirectStream
+from ._delivery.direct import PROBE, DirectStream, announce
 from ._delivery.heartbeat import HeartbeatTimer
 from ._http.asgi import Request, judge, open_stream
 from ._http.negotiation import STREAM, Answer
@@ -213,9 +213,7 @@ class _StreamBody(ResponseBody):
     async def _probe(self, bypass: Bypass) -> bytes:
         await trio.lowlevel.checkpoint()
         self._probed = True
-        first = self._chunks.first() or PROBE
-        bypass.await_echo(first)
-        return first
+        return announce(bypass, self._chunks)
 
     async def _deliver(self, bypass: Bypass) -> None:
         """Deliver all past Quart, which hears of it when the stream has ended."""
@@ -225,11 +223,6 @@ class _StreamBody(ResponseBody):
         wait = partial(self._attend, direct)
         try:
             await self._timer.watch(wait, direct.beat, client.end)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            bypass.abort()
-        except Exception:
-            bypass.abort()
-            raise
         finally:
             direct.detach()
 
@@ -256,7 +249,7 @@ class _StreamBody(ResponseBody):
 
     @enable_ki_protection  # A broadcast must not call between a look and the wait for a call.
     async def _attend(self, direct: DirectStream) -> None:
-        while not await direct.attend():
+        while await direct.attend():
             await self._attention.park()
 
 

@@ -4,20 +4,12 @@ One writer, in the server's nursery, moves what is queued for its clients throug
 a server hands to each request. It knows Trio and the verbs of a bypass; it knows neither servers
 nor sockets.
 
-A stream is in one state (`_State`); what moves it on is a table (`_NEXT`). It begins DUE: in its
-turn one chunk is written. Once all is written it shares a queue (`shared_queue`), which is written
-to all who do in one go. A socket that is full ends that: what is not yet written goes back to the
-client's channel, and the client's own task flushes; then it has turns again. Its broadcaster may
-close meanwhile. No step leads from FULL to OVER: so it is flushed first, then written what its
-channel holds, and a turn that finds nothing left makes it OVER, where its own task says the
-epilogue. If the socket takes nothing for the write timeout, the flush raises, and the stream is
-cut.
+Where a stream is, and what moves it on, is told by the table in `direct_state`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import Enum, auto
 from typing import Final, final
 
 import trio
@@ -26,6 +18,7 @@ from trio.lowlevel import enable_ki_protection
 from .._core.client import Client
 from .bypass import Bypass
 from .chunks import Chunks
+from .direct_state import ATTENDED, NEXT, State, Step
 from .heartbeat import HeartbeatTimer
 from .shared_queue import SharedQueue
 
@@ -33,49 +26,11 @@ from .shared_queue import SharedQueue
 PROBE: Final = b"\n"
 
 
-class _State(Enum):
-    """Where a stream is."""
-
-    IDLE = auto()  # All is written, and it shares no queue: its bypass was revoked, say.
-    DUE = auto()  # Something is queued, or may be: it will have a turn.
-    SHARING = auto()  # All is written, and what comes is written to all who share a queue.
-    FULL = auto()  # Its socket has not taken all: its own task flushes.
-    OVER = auto()  # All is written, and nothing will come: its own task says the epilogue.
-    FAILED = auto()  # Its own task raises what went wrong.
-    DETACHED = auto()  # The connection may be another request's.
-
-
-class _Step(Enum):
-    """What moves a stream on."""
-
-    QUEUED = auto()  # An event, or word that no other will come.
-    EMPTIED = auto()  # A turn has left nothing, and it can share no queue.
-    SHARED = auto()  # A turn has left nothing.
-    RECLAIMED = auto()  # What waits for it is wanted in its client's channel.
-    FILLED = auto()  # The socket has not taken all.
-    FLUSHED = auto()  # Its own task has seen the socket take the rest.
-    FINISHED = auto()  # A turn has left nothing, and nothing will come.
-    FAILED = auto()
-    DETACHED = auto()
-
-
-#: What follows; where nothing does, a stream stays where it is.
-_NEXT: Final[dict[_Step, dict[_State, _State]]] = {
-    _Step.QUEUED: {_State.IDLE: _State.DUE},
-    _Step.EMPTIED: {_State.DUE: _State.IDLE},
-    _Step.SHARED: {_State.DUE: _State.SHARING},
-    _Step.RECLAIMED: {_State.SHARING: _State.IDLE},
-    _Step.FILLED: dict.fromkeys((_State.IDLE, _State.DUE, _State.SHARING), _State.FULL),
-    _Step.FLUSHED: {_State.FULL: _State.DUE},
-    _Step.FINISHED: {_State.DUE: _State.OVER},
-    _Step.FAILED: dict.fromkeys(
-        (_State.IDLE, _State.DUE, _State.SHARING, _State.FULL), _State.FAILED
-    ),
-    _Step.DETACHED: dict.fromkeys(_State, _State.DETACHED),
-}
-
-#: Where a stream needs its own task. From one to another it has been called already.
-_ATTENDED: Final = frozenset({_State.FULL, _State.OVER, _State.FAILED})
+def announce(bypass: Bypass, chunks: Chunks) -> bytes:
+    """Return what is to go out first, by ASGI: if it comes by as it is, the bypass opens."""
+    first = chunks.first() or PROBE
+    bypass.await_echo(first)
+    return first
 
 
 @final
@@ -96,6 +51,7 @@ class DirectStream:
         "_state",
         "_timer",
         "bypass",
+        "is_cut",
     )
 
     @enable_ki_protection
@@ -116,31 +72,33 @@ class DirectStream:
         #: What it shares, as long as it is `SHARING`.
         self._queue: SharedQueue | None = None
         self._error: Exception | None = None
-        self._state = _State.IDLE
+        #: Whether it has ended before all was written: there must be no clean end then.
+        self.is_cut = False
+        self._state = State.IDLE
         with self._changes:
             client.waker = bypass.user = self
-            self._step(_Step.QUEUED)
+            self._step(Step.QUEUED)
 
     @enable_ki_protection
     def detach(self) -> None:
         """Write no more. At once, since another request may own the connection soon."""
         with self._changes:
-            self._step(_Step.DETACHED)
+            self._step(Step.DETACHED)
             self._client.waker = self.bypass.user = None
 
     # What its broadcaster says.
 
     def notify(self) -> None:
         """Have one more event written when it is this stream's turn."""
-        self._step(_Step.QUEUED)
+        self._step(Step.QUEUED)
 
     def reclaim(self) -> None:
         """Leave the queue; what waits there is in the client's channel then."""
-        self._step(_Step.RECLAIMED)
+        self._step(Step.RECLAIMED)
 
     def end(self) -> None:
         """Come to the end once all that is queued is written."""
-        self._step(_Step.QUEUED)
+        self._step(Step.QUEUED)
 
     def relieve(self) -> bool:
         """Move what is queued to the socket now; tell whether the channel has room again.
@@ -149,7 +107,7 @@ class DirectStream:
         about to notice.
         """
         try:
-            if self._state is _State.FULL:
+            if self._state is State.FULL:
                 self.bypass.flush_nowait()
             while self._chunks.queued and self._move():
                 pass
@@ -157,13 +115,13 @@ class DirectStream:
             return False
         except Exception as error:  # It is not the publisher's.
             self.fail(error)
-        return self._state is not _State.FAILED and self._client.has_room
+        return self._state is not State.FAILED and self._client.has_room
 
     # What the writer, the shared queue and the bypass say.
 
     def deliver(self, room: int) -> int:
         """Take a turn: one chunk, so that nobody's long replay keeps the others waiting."""
-        if self._state is _State.DUE and (not self._chunks.queued or self._move()):
+        if self._state is State.DUE and (not self._chunks.queued or self._move()):
             self._go_on()
         return 1
 
@@ -186,7 +144,7 @@ class DirectStream:
     def fail(self, error: Exception) -> None:
         """Write no more; the stream's own task raises the error."""
         self._error = self._error or error
-        self._step(_Step.FAILED)
+        self._step(Step.FAILED)
 
     # What its own task does.
 
@@ -199,31 +157,48 @@ class DirectStream:
             if queue is not None and queue.written_at + self._timer.interval > now:
                 return queue.written_at
             has_events = queue is not None and queue.has_events
-            if self._state in {_State.IDLE, _State.SHARING} and not has_events:
+            if self._state in {State.IDLE, State.SHARING} and not has_events:
                 self._write(self._client.heartbeat().encode())
         return now
 
     async def attend(self) -> bool:
-        """Flush if the socket is full; then tell whether this is the end.
+        """Flush if the socket is full; then tell whether the stream goes on.
+
+        It does not once all is written, or what was cut: then it is detached, and the response
+        aborted.
 
         Raises:
-            trio.BrokenResourceError: If the connection is gone.
-            trio.ClosedResourceError: If the bypass was revoked.
-            Exception: Whatever else went wrong in this stream's turn.
+            Exception: What cut it, unless that is the client's leaving, or bytes of others.
         """
+        try:
+            await self._flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._cut()
+        except Exception:
+            self._cut()
+            raise
+        else:
+            return self._state is not State.OVER
+        return False
+
+    async def _flush(self) -> None:
         await trio.lowlevel.checkpoint()
-        if self._state is _State.FULL:
+        if self._state is State.FULL:
             await self.bypass.flush()
             self._timer.written_at = trio.current_time()
             self._note_flushed()
         if self._error is not None:
             raise self._error
-        return self._state is _State.OVER
+
+    def _cut(self) -> None:
+        self.is_cut = True
+        self.detach()
+        self.bypass.abort()
 
     @enable_ki_protection
     def _note_flushed(self) -> None:
         with self._changes:
-            self._step(_Step.FLUSHED)
+            self._step(Step.FLUSHED)
 
     # How it is done.
 
@@ -240,7 +215,7 @@ class DirectStream:
         try:
             write(*data)
         except trio.WouldBlock:
-            self._step(_Step.FILLED)
+            self._step(Step.FILLED)
         except Exception as error:
             self.fail(error)
         else:
@@ -252,24 +227,24 @@ class DirectStream:
         if self._chunks.queued:
             self.bypass.writer.add(self)
         elif self._client.ended:
-            self._step(_Step.FINISHED)
+            self._step(Step.FINISHED)
         elif self.bypass.is_open:
-            self._step(_Step.SHARED)
+            self._step(Step.SHARED)
         else:
-            self._step(_Step.EMPTIED)
+            self._step(Step.EMPTIED)
 
-    def _step(self, step: _Step) -> None:
+    def _step(self, step: Step) -> None:
         before = self._state
-        self._state = state = _NEXT[step].get(before, before)
+        self._state = state = NEXT[step].get(before, before)
         if state is before:
             return
-        if before is _State.SHARING:
+        if before is State.SHARING:
             self._leave_queue()
-        if state is _State.SHARING:
+        if state is State.SHARING:
             self._join_queue()
-        elif state is _State.DUE:
+        elif state is State.DUE:
             self.bypass.writer.add(self)
-        elif state in _ATTENDED and before not in _ATTENDED:
+        elif state in ATTENDED and before not in ATTENDED:
             self._on_attention(self)
 
     def _join_queue(self) -> None:

@@ -21,7 +21,7 @@ import trio
 from .active_streams import ActiveStream
 from .bypass import Bypass
 from .chunks import Chunks
-from .direct import PROBE, DirectStream
+from .direct import DirectStream, announce
 from .heartbeat import HeartbeatTimer
 
 Scope = MutableMapping[str, Any]
@@ -145,9 +145,7 @@ class Delivery:
         await self._end()
 
     async def _is_direct(self, bypass: Bypass, chunks: Chunks) -> bool:
-        first = chunks.first() or PROBE
-        bypass.await_echo(first)
-        await self._write_message(_body(first, more_body=True))
+        await self._write_message(_body(announce(bypass, chunks), more_body=True))
         return await bypass.wait_open()
 
     def _go_direct(self, bypass: Bypass, chunks: Chunks) -> None:
@@ -161,21 +159,12 @@ class Delivery:
     async def _attend(self, direct: DirectStream) -> None:
         """Do what the server's writer leaves to us: wait for the socket, and end."""
         try:
-            if not await direct.attend():
+            if await direct.attend():
                 return
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._fail(direct)
-        except Exception:
-            self._fail(direct)
-            raise
+        finally:
+            self._client_gone = self._client_gone or direct.is_cut
         direct.detach()
         await self._end()
-
-    def _fail(self, direct: DirectStream) -> None:
-        """Let there be no clean end."""
-        self._client_gone = True
-        direct.detach()
-        self._abort()
 
     async def _end(self) -> None:
         """Say the epilogue if we are between two events, and let the watcher go."""
