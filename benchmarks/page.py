@@ -86,11 +86,18 @@ def _verdict(ratio: float, limit: float) -> str:
     return f"{ratio:.2f} (at most {limit}: {'PASS' if ratio <= limit else 'FAIL'})"
 
 
-def _findings(findings: Iterable[Finding]) -> str:
-    return table(("", "found", "at most", ""), (finding.row() for finding in findings))
+def _findings(findings: Sequence[Finding]) -> str:
+    """Return how many things hold, and a table of those that do not."""
+    failed = [finding for finding in findings if finding.verdict == "FAIL"]
+    held = len(findings) - len(failed)
+    told = f"Of {len(findings)} findings of `benchmarks.check`, {held} are as they must be."
+    if not failed:
+        return f"{told}\n"
+    rows = (finding.row()[:3] for finding in failed)
+    return f"{told} These are not:\n\n{table(('', 'found', 'at most'), rows)}"
 
 
-def compose(record: dict[str, Any], findings: Iterable[Finding]) -> str:
+def compose(record: dict[str, Any], findings: Sequence[Finding]) -> str:
     """Return the page of a record of `benchmarks.run` and the findings of `benchmarks.check`."""
     results = Results.from_json(record)
     return _PAGE.format(

@@ -1,6 +1,7 @@
 """The load generator: thousands of clients of one server, in a process of its own.
 
     python -m benchmarks.load PORT (--pipe DESCRIPTOR | --post PORT) [--keep-bodies] [--tls]
+                            [--http2 STREAMS]
 
 Each line on standard input is an order, and each order is answered with one line of JSON:
 
@@ -35,10 +36,10 @@ _SMALL: Final = 4096
 class Load:
     """Carries out the orders."""
 
-    def __init__(self, port: int, publisher: Publisher, *, keep_bodies: bool, tls: bool) -> None:
+    def __init__(self, port: int, publisher: Publisher, crowd: Crowd) -> None:
         self._port = port
         self._publisher = publisher
-        self._crowd = Crowd(port, keep_bodies=keep_bodies, tls=tls)
+        self._crowd = crowd
         self._stalled: list[Client] = []
 
     def obey(self, order: str) -> dict[str, object]:
@@ -81,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     way.add_argument("--pipe", type=int, metavar="DESCRIPTOR")
     way.add_argument("--post", type=int, metavar="PORT")
     parser.add_argument("--tls", action="store_true")
+    parser.add_argument("--http2", type=int, default=0, metavar="STREAMS", help="a connection")
     parser.add_argument("--keep-bodies", action="store_true")
     return parser.parse_args()
 
@@ -90,7 +92,10 @@ def main() -> None:
     options = _arguments()
     gc.disable()  # A pause here would be measured as a latency of the server.
     publisher = PostPublisher(options.post) if options.post else PipePublisher(options.pipe)
-    load = Load(options.port, publisher, keep_bodies=options.keep_bodies, tls=options.tls)
+    crowd = Crowd(
+        options.port, keep_bodies=options.keep_bodies, tls=options.tls, http2=options.http2
+    )
+    load = Load(options.port, publisher, crowd)
     for order in sys.stdin:
         print(json.dumps(load.obey(order)), flush=True)
 

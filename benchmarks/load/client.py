@@ -17,6 +17,9 @@ from .payload import MARKER, STAMP
 
 _REQUEST: Final = b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: text/event-stream\r\n%b\r\n"
 _READ: Final = 64 * 1024
+
+#: What all speak that are compared: a cipher, the version, and the bits of its key.
+_CIPHER: Final = ("TLS_AES_256_GCM_SHA384", "TLSv1.3", 256)
 _LAST_CHUNK: Final = b"0\r\n\r\n"
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]+)\r\n")
 
@@ -35,7 +38,20 @@ class Client:
         tls: Whether the connection is sealed.
     """
 
-    __slots__ = ("_body", "_chunked", "_keep_body", "count", "ended", "head", "sock", "streaming")
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_keep_body",
+        "count",
+        "ended",
+        "head",
+        "sock",
+        "streaming",
+        "streams",
+    )
+
+    #: What is offered by ALPN.
+    protocol = "http/1.1"
 
     def __init__(
         self,
@@ -47,14 +63,16 @@ class Client:
         tls: bool = False,
     ) -> None:
         self.sock = socket.socket()
+        self.streams = 1
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
         self.sock.connect(("127.0.0.1", port))
         if tls:
-            self.sock = any_server().wrap_socket(self.sock)
-        last = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
-        self.sock.sendall(_REQUEST % last.encode())
+            self.sock = any_server(self.protocol).wrap_socket(self.sock)
+            if (cipher := self.sock.cipher()) != _CIPHER:
+                raise ConnectionError(f"{cipher}: figures could not be compared")
+        self.sock.sendall(self._request(last_event_id))
         self.sock.setblocking(False)
         self.head = b""
         self.streaming = self.ended = self._chunked = False
@@ -75,10 +93,12 @@ class Client:
             data = self._take_head(data)
         elif data.endswith(_LAST_CHUNK):
             self.ended = True
-        self.count += data.count(MARKER)
-        if self._keep_body:
-            self._body.append(data)
+        self.count += self._count(data)
         return data
+
+    def wrong(self, expected: int) -> int:
+        """Return how many streams have not got so many events."""
+        return int(self.count != expected)
 
     def numbers(self) -> list[int]:
         """Return the numbers of the events so far, and forget them."""
@@ -87,6 +107,15 @@ class Client:
         if self._chunked:
             body = _dechunked(body)
         return [int(number) for number, _ in STAMP.findall(body)]
+
+    def _request(self, last_event_id: str) -> bytes:
+        last = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
+        return _REQUEST % last.encode()
+
+    def _count(self, data: bytes) -> int:
+        if self._keep_body:
+            self._body.append(data)
+        return data.count(MARKER)
 
     def _take_head(self, data: bytes) -> bytes:
         self.head, end, body = (self.head + data).partition(b"\r\n\r\n")
@@ -98,9 +127,10 @@ class Client:
 
 
 @cache
-def any_server() -> ssl.SSLContext:
+def any_server(protocol: str = "http/1.1") -> ssl.SSLContext:
     """Return the TLS of clients that trust whoever they measure."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.set_alpn_protocols([protocol])
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 

@@ -7,6 +7,7 @@ import time
 from typing import Final
 
 from .client import Client
+from .http2 import Http2Client
 from .payload import STAMP
 
 #: Clients that connect at once: fewer than the backlog of any server here.
@@ -23,9 +24,11 @@ _SETTLING: Final = 0.3
 class Crowd:
     """Clients that read all they get, and are counted."""
 
-    def __init__(self, port: int, *, keep_bodies: bool = False, tls: bool = False) -> None:
+    def __init__(
+        self, port: int, *, keep_bodies: bool = False, tls: bool = False, http2: int = 0
+    ) -> None:
         self.clients: list[Client] = []
-        self._port, self._tls = port, tls
+        self._port, self._tls, self._http2 = port, tls, http2
         self._keep_bodies = keep_bodies
         self._selector = selectors.DefaultSelector()
         self._expected = 0
@@ -35,8 +38,9 @@ class Crowd:
     def admit(self, count: int, patience: float = 60.0) -> None:
         """Connect so many more clients, in waves; wait until each has a head, and a little more."""
         deadline = time.monotonic() + patience
-        for start in range(0, count, _WAVE):
-            wave = [self._connect() for _ in range(min(_WAVE, count - start))]
+        connections = count // max(1, self._http2)
+        for start in range(0, connections, _WAVE):
+            wave = [self._connect() for _ in range(min(_WAVE, connections - start))]
             while not all(client.streaming for client in wave):
                 self._turn()
                 if time.monotonic() > deadline or any(client.ended for client in wave):
@@ -62,7 +66,7 @@ class Crowd:
     def expect(self, events: int) -> None:
         """Say how many events each client is about to get."""
         self._expected += events
-        self._awaited += events * (len(self.clients) - self.ended())
+        self._awaited += events * sum(each.streams for each in self.clients if not each.ended)
         self._stamp = 0
 
     def wait(self, patience: float) -> float:
@@ -82,7 +86,7 @@ class Crowd:
         """Return how many clients did not get each event exactly once, if all are to have come."""
         while self._turn(_QUIET):
             pass
-        counted = sum(client.count != self._expected for client in self.clients)
+        counted = sum(client.wrong(self._expected) for client in self.clients)
         return max(counted, self._misnumbered() if self._keep_bodies else 0)
 
     def ended(self) -> int:
@@ -90,7 +94,11 @@ class Crowd:
         return sum(client.ended for client in self.clients)
 
     def _connect(self) -> Client:
-        client = Client(self._port, keep_body=self._keep_bodies, tls=self._tls)
+        client = (
+            Http2Client(self._port, self._http2, tls=self._tls)
+            if self._http2
+            else Client(self._port, keep_body=self._keep_bodies, tls=self._tls)
+        )
         self._selector.register(client.sock, selectors.EVENT_READ, client)
         self.clients.append(client)
         return client
@@ -111,7 +119,7 @@ class Crowd:
 
     def _give_up(self, client: Client) -> None:
         self._selector.unregister(client.sock)
-        self._awaited -= self._expected - client.count
+        self._awaited -= self._expected * client.streams - client.count
 
     def _misnumbered(self) -> int:
         """Return how many clients have other numbers than the same consecutive ones for all."""

@@ -59,12 +59,22 @@ LIMITS: Final = (
     Limit("direct", "aiohttp-sse", 1.0, 0.5),
     Limit("direct", "sse-starlette", 1.0, 0.5),
     Limit("quart", "direct", 1.15, 1.15),
+    Limit("own-topics", "direct", 3.5, 30.0),
     Limit("stock", BARE, 1.15, 0.12),
     Limit("direct-tls", "direct", 2.0, 2.0),
     Limit("direct-tls", "nchan-tls", 1.0, 1.0),
     Limit("direct-tls", "sse-starlette-tls", 1.0, 1.0),
     Limit("direct-tls", "stock-tls", 1.0, 1.0),
     Limit("quart-tls", "direct-tls", 1.15, 1.15),
+    Limit("direct-h2c", "direct", 2.2, 2.2),
+    Limit("direct-h2c", "stock-h2c", 1.0, 1.0),
+    Limit("direct-h2", "direct", 3.5, 3.5),
+    Limit("direct-h2x5", "direct", 1.8, 1.8),
+    *(
+        Limit(f"direct-{row}", f"{peer}-{row}", 1.0, 1.0)
+        for row in ("h2", "h2x5")
+        for peer in ("stock", "nchan", "better-sse")
+    ),
 )
 
 

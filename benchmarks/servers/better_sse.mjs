@@ -1,8 +1,10 @@
-// better-sse on Node's own http server.
+// better-sse on Node's own http server; with a certificate and its key on its http2 server.
 //
-//     node better_sse.mjs PORT
+//     node better_sse.mjs PORT [CERTIFICATE KEY]
 
+import { readFileSync } from "node:fs";
 import { createServer } from "node:http";
+import { createSecureServer } from "node:http2";
 import { createInterface } from "node:readline";
 import { createChannel, createSession } from "better-sse";
 
@@ -13,9 +15,18 @@ let number = 0;
 // The text as it is, as for every other server: better-sse's default would make JSON of it.
 const asIs = { serializer: (text) => text };
 
-const server = createServer(async (request, response) => {
+const [port, certificate, key] = process.argv.slice(2);
+
+async function answer(request, response) {
 	channel.register(await createSession(request, response, asIs));
-});
+}
+
+function createSealed() {
+	const files = { cert: readFileSync(certificate), key: readFileSync(key) };
+	return createSecureServer({ ...files, allowHTTP1: true }, answer);
+}
+
+const server = certificate ? createSealed() : createServer(answer);
 
 function payload(size) {
 	const order = String(number++).padStart(10, "0");
@@ -32,4 +43,4 @@ createInterface({ input: process.stdin }).on("line", (line) => {
 	publish(Number(count), Number(size));
 });
 
-server.listen({ port: Number(process.argv[2]), host: "127.0.0.1", backlog: 4096 });
+server.listen({ port: Number(port), host: "127.0.0.1", backlog: 4096 });

@@ -1,10 +1,12 @@
 """trio-sse, by one of the ways to the socket.
 
-    python -m benchmarks.servers.ours direct|portable|quart|stock PORT [WRITE_TIMEOUT [CERT KEY]]
+    python -m benchmarks.servers.ours WAY PORT [WRITE_TIMEOUT [CERT KEY]]
 
 ``direct`` and ``quart`` are `sse_app` and a Quart-Trio route under `trio_sse.hypercorn.serve`;
 ``portable`` is `sse_app` there, with the direct way taken out of the scope; ``stock`` is `sse_app`
-under `hypercorn.trio.serve`. With the files of a certificate and its key it speaks TLS.
+under `hypercorn.trio.serve`; ``own-topics`` is as ``direct``, but each client has a topic of its
+own, and each event is broadcast to each of them. With the files of a certificate and its key it
+speaks TLS.
 """
 
 from __future__ import annotations
@@ -41,6 +43,25 @@ def _quart_app(broadcaster: Broadcaster) -> App:
     return app
 
 
+class _OwnTopics(Control):
+    """A topic for each client, and what makes clients of them."""
+
+    def __init__(self, broadcaster: Broadcaster, nursery: trio.Nursery) -> None:
+        super().__init__(broadcaster, nursery)
+        self._topics: list[str] = []
+
+    async def app(self, scope: MutableMapping[str, Any], *channels: Any) -> None:
+        topic = str(len(self._topics))
+        self._topics.append(topic)
+        await sse_app(self.broadcaster, topics=[topic])(scope, *channels)
+
+    def publish(self, count: int, size: int) -> None:
+        for _ in range(count):
+            payload = self.payloads.next(size)
+            for topic in self._topics:
+                self.broadcaster.broadcast("message", payload, topic=topic)
+
+
 def application(way: str, broadcaster: Broadcaster) -> App:
     """Return the application whose events go that way."""
     if way == "quart":
@@ -54,8 +75,10 @@ async def _run(way: str, port: int, write_timeout: float, *files: str) -> None:
     broadcaster.register_event("message")
     server = stock.serve if way == "stock" else partial(serve, write_timeout=write_timeout)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(server, application(way, broadcaster), loopback(port, *files))
-        await obey(Control(broadcaster, nursery).orders)
+        control = (_OwnTopics if way == "own-topics" else Control)(broadcaster, nursery)
+        app = control.app if isinstance(control, _OwnTopics) else application(way, broadcaster)
+        nursery.start_soon(server, app, loopback(port, *files))
+        await obey(control.orders)
         nursery.cancel_scope.cancel("standard input has ended")
 
 

@@ -97,7 +97,7 @@ class Server(Process):
 
     def __init__(self, subject: Subject, cache: Path, port: int = 0, core: int = CORES[0]) -> None:
         self.port = port or free_port()
-        self.posts, self.tls = subject.posts, subject.tls
+        self.posts, self.tls, self.http2 = subject.posts, subject.tls, subject.http2
         super().__init__(subject.command(cache, self.port), core, checkout=subject.checkout)
 
     def __enter__(self) -> Self:
@@ -149,6 +149,7 @@ class Load(Process):
         if server.posts:
             way = ["--post", str(server.port + server.tls)]
         options = [*way, *["--keep-bodies"] * keep_bodies, *["--tls"] * server.tls]
+        options += ["--http2", str(server.http2)]
         command = [sys.executable, "-m", "benchmarks.load", str(server.port), *options]
         super().__init__(command, CORES[-1], pass_fds=[pipe])
         self._clients = clients

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -34,10 +34,20 @@ class Subject:
     """Whether events are posted to it, as it cannot be told to make them; over TLS, one port on."""
     tls: bool = False
     """Whether its streams are sealed."""
+    http2: int = 0
+    """How many streams a connection has; none over HTTP/1.1."""
     direct: bool = False
     """Whether all of its clients should go the direct way."""
     checkout: Path = BENCHMARKS.parent
     """Where our packages are."""
+
+    def over_http2(self, streams: int) -> Subject:
+        """Return the same over HTTP/2, with so many streams on a connection."""
+        version = "h2" if self.tls else "h2c"
+        several = f"x{streams}" if streams > 1 else ""
+        title = f"{self.title}, HTTP/2{f', {streams} streams a connection' if several else ''}"
+        name = f"{self.name.removesuffix('-tls')}-{version}{several}"
+        return replace(self, name=name, title=title, http2=streams)
 
     def of(self, checkout: Path) -> Subject:
         """Return the same of another checkout."""
@@ -66,8 +76,12 @@ def _floor(cache: Path, port: int) -> list[str]:
     return [str(cache / "floor"), str(port)]
 
 
-def _better_sse(cache: Path, port: int) -> list[str]:
-    return ["node", str(cache / "node" / "better_sse.mjs"), str(port)]
+def _better_sse(*, tls: bool = False) -> Callable[[Path, int], list[str]]:
+    def command(cache: Path, port: int) -> list[str]:
+        words = ["node", str(cache / "node" / "better_sse.mjs"), str(port)]
+        return [*words, *(make_certificate(cache) if tls else [])]
+
+    return command
 
 
 def _nchan(cache: Path, port: int) -> list[str]:
@@ -77,8 +91,8 @@ def _nchan(cache: Path, port: int) -> list[str]:
 def _nchan_over_tls(cache: Path, port: int) -> list[str]:
     certificate, key = make_certificate(cache)
     listen = (
-        f"listen 127.0.0.1:{port} ssl backlog=4096; listen 127.0.0.1:{port + 1}; "
-        f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+        f"listen 127.0.0.1:{port} ssl http2 backlog=4096; listen 127.0.0.1:{port + 1}; "
+        f"ssl_protocols TLSv1.3; ssl_certificate {certificate}; ssl_certificate_key {key};"
     )
     return _nginx(cache, listen)
 
@@ -155,50 +169,70 @@ PEERS: Final = {
     "stock": BARE,
 }
 
-SUBJECTS: Final = {
-    subject.name: subject
-    for subject in (
-        Subject(FLOOR, "bare C epoll server (the floor)", _floor),
-        Subject("direct", "trio-sse, `serve()`, direct", _ours("direct"), direct=True),
-        Subject("quart", "trio-sse, Quart-Trio route, `serve()`", _ours("quart"), direct=True),
-        Subject("nchan", "nginx + nchan", _nchan, posts=True),
-        Subject("better-sse", "better-sse on Node", _better_sse),
-        Subject("aiohttp-sse", "aiohttp-sse on uvloop", _module("aiohttp_sse_server")),
-        Subject(
-            "sse-starlette", "sse-starlette on uvicorn, uvloop", _module("sse_starlette_server")
-        ),
-        Subject("portable", "trio-sse, `serve()`, portable", _ours("portable")),
-        Subject("stock", "trio-sse on stock hypercorn", _ours("stock")),
-        Subject(BARE, "bare ASGI loop on stock hypercorn", _module("bare_asgi")),
-        Subject(
-            "direct-tls",
-            "trio-sse, `serve()`, direct, TLS",
-            _ours("direct", tls=True),
-            tls=True,
-            direct=True,
-        ),
-        Subject(
-            "quart-tls",
-            "trio-sse, Quart-Trio route, `serve()`, TLS",
-            _ours("quart", tls=True),
-            tls=True,
-            direct=True,
-        ),
-        Subject(
-            "stock-tls",
-            "trio-sse on stock hypercorn, TLS",
-            _ours("stock", tls=True),
-            tls=True,
-        ),
-        Subject("nchan-tls", "nginx + nchan, TLS", _nchan_over_tls, posts=True, tls=True),
-        Subject(
-            "sse-starlette-tls",
-            "sse-starlette on uvicorn, uvloop, TLS",
-            _module("sse_starlette_server", tls=True),
-            tls=True,
-        ),
-    )
-}
+_OVER_HTTP1: Final = (
+    Subject(FLOOR, "bare C epoll server (the floor)", _floor),
+    Subject("direct", "trio-sse, `serve()`, direct", _ours("direct"), direct=True),
+    Subject("quart", "trio-sse, Quart-Trio route, `serve()`", _ours("quart"), direct=True),
+    Subject(
+        "own-topics", "trio-sse, direct, a topic for each client", _ours("own-topics"), direct=True
+    ),
+    Subject("nchan", "nginx + nchan", _nchan, posts=True),
+    Subject("better-sse", "better-sse on Node", _better_sse()),
+    Subject("aiohttp-sse", "aiohttp-sse on uvloop", _module("aiohttp_sse_server")),
+    Subject("sse-starlette", "sse-starlette on uvicorn, uvloop", _module("sse_starlette_server")),
+    Subject("portable", "trio-sse, `serve()`, portable", _ours("portable")),
+    Subject("stock", "trio-sse on stock hypercorn", _ours("stock")),
+    Subject(BARE, "bare ASGI loop on stock hypercorn", _module("bare_asgi")),
+    Subject(
+        "direct-tls",
+        "trio-sse, `serve()`, direct, TLS",
+        _ours("direct", tls=True),
+        tls=True,
+        direct=True,
+    ),
+    Subject(
+        "quart-tls",
+        "trio-sse, Quart-Trio route, `serve()`, TLS",
+        _ours("quart", tls=True),
+        tls=True,
+        direct=True,
+    ),
+    Subject(
+        "stock-tls",
+        "trio-sse on stock hypercorn, TLS",
+        _ours("stock", tls=True),
+        tls=True,
+    ),
+    Subject(
+        "better-sse-tls",
+        "better-sse on Node, TLS",
+        _better_sse(tls=True),
+        tls=True,
+    ),
+    Subject("nchan-tls", "nginx + nchan, TLS", _nchan_over_tls, posts=True, tls=True),
+    Subject(
+        "sse-starlette-tls",
+        "sse-starlette on uvicorn, uvloop, TLS",
+        _module("sse_starlette_server", tls=True),
+        tls=True,
+    ),
+)
+
+#: Over HTTP/2 with TLS, by one stream a connection, and by five, as of a browser with five tabs.
+_OVER_HTTP2: Final = ("direct-tls", "stock-tls", "nchan-tls", "better-sse-tls")
+
+
+def _all() -> Iterator[Subject]:
+    yield from _OVER_HTTP1
+    own = {subject.name: subject for subject in _OVER_HTTP1}
+    yield own["direct"].over_http2(1)
+    yield own["stock"].over_http2(1)
+    for name in _OVER_HTTP2:
+        yield own[name].over_http2(1)
+        yield own[name].over_http2(5)
+
+
+SUBJECTS: Final = {subject.name: subject for subject in _all()}
 
 
 def before(name: str) -> str:

@@ -82,7 +82,7 @@ class Control:
         self.nursery = nursery
         self.payloads = Payloads()
         self.orders: dict[str, Callable[..., None]] = {
-            "publish": self._publish,
+            "publish": self.publish,
             "seal": self._seal,
             "watch": self._watch,
             "report": self._report,
@@ -91,7 +91,8 @@ class Control:
         self._numbers = itertools.count()
         self._lateness = Lateness()
 
-    def _publish(self, count: int, size: int) -> None:
+    def publish(self, count: int, size: int) -> None:
+        """Broadcast so many events of so many bytes."""
         for _ in range(count):
             self.broadcaster.broadcast("message", self.payloads.next(size))
 
