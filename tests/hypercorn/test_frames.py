@@ -116,10 +116,10 @@ def test_what_is_sent_at_once_is_what_h2_would_send(steps: list[tuple[str, int, 
 def sends(wire: Wire, stream_id: int, data: bytes) -> bool:
     if stream_id not in wire.h2.streams:
         return False
-    if not wire.frames.make_frame(stream_id, data):
-        return False
-    wire.frames.send_made()
-    return True
+    frame = wire.frames.make_frame(stream_id, data)
+    if frame:
+        wire.frames.send(frame)
+    return bool(frame)
 
 
 def outcome(wire: Wire, kind: str, stream_id: int, number: int) -> type[Exception] | None:

@@ -76,23 +76,23 @@ async def test_what_goes_wrong_in_the_turn_of_a_connection_ends_its_streams_only
     monkeypatch: pytest.MonkeyPatch, tls: bool
 ) -> None:
     broadcaster = Broadcaster(strict=False)
-    send_made = Frames.send_made
+    send_held = Frames.send_held
     broken: list[Frames] = []
 
     def send_or_fail(own: Frames) -> None:
         if own in broken:
             raise ZeroDivisionError
-        send_made(own)
+        send_held(own)
 
     make_frame = Frames.make_frame
 
-    def note(own: Frames, stream_id: int, data: bytes) -> bool:
+    def note(own: Frames, stream_id: int, data: bytes) -> bytes:
         if b"breaks" in data and stream_id == 3:
             broken.append(own)
         return make_frame(own, stream_id, data)
 
     monkeypatch.setattr(Frames, "make_frame", note)
-    monkeypatch.setattr(Frames, "send_made", send_or_fail)
+    monkeypatch.setattr(Frames, "send_held", send_or_fail)
     async with hardened(sse_app(broadcaster)) as served:
         _, ill = await streams_of(served, broadcaster, 2, tls=tls)
         _, (well,) = await streams_of(served, broadcaster, 1, tls=tls, others=2)

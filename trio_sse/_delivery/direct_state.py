@@ -14,11 +14,11 @@ It knows the names of states and steps; what is done at each is `direct`'s.
 
 from __future__ import annotations
 
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 
-class State(Enum):
+class State(IntEnum):
     """Where a stream is."""
 
     IDLE = auto()  # All is written, and it shares no queue: its bypass was revoked, say.
@@ -30,7 +30,7 @@ class State(Enum):
     DETACHED = auto()  # The connection may be another request's.
 
 
-class Step(Enum):
+class Step(IntEnum):
     """What moves a stream on."""
 
     QUEUED = auto()  # An event, or word that no other will come.

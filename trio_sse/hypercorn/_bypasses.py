@@ -25,18 +25,18 @@ class Bypasses:
 
     Args:
         make_writer: Makes the writer of a stream, which calls what it is given to send soon.
-        send_made: Sends the frames that were made; raises as `Frames.send_made` does.
+        send_held: Sends the frames that are held; raises as `Frames.send_held` does.
         abort: Resets a stream, soon.
     """
 
     def __init__(
         self,
         make_writer: Callable[[int, Callable[[], bool]], StreamWriter],
-        send_made: Callable[[], None],
+        send_held: Callable[[], None],
         abort: Callable[[int], None],
     ) -> None:
         self._make_writer = make_writer
-        self._send_made = send_made
+        self._send_held = send_held
         self._abort = abort
         self._bypasses: dict[int, Bypass] = {}
         self._has_turn = False
@@ -62,7 +62,7 @@ class Bypasses:
         """Send the frames of all streams; if they do not fit, let each stand aside."""
         self._has_turn = False
         try:
-            self._send_made()
+            self._send_held()
         except (trio.WouldBlock, trio.BrokenResourceError):
             for user in self._users:
                 user.look()

@@ -65,7 +65,7 @@ class Frames:
         self._out = out
         self._send = send
         #: Frames made by hand, and what h2 had made before them.
-        self._made = bytearray()
+        self._held = bytearray()
         #: Held while bytes go to the socket, in the order in which they were made.
         self._flushing = trio.Lock()
 
@@ -133,12 +133,11 @@ class Frames:
         return len(data) + _HEAD
 
     @enable_ki_protection
-    def make_frame(self, stream_id: int, data: bytes) -> bool:
-        """Make one frame of data of a stream, if all windows have room; tell whether they have.
+    def make_frame(self, stream_id: int, data: bytes) -> bytes:
+        """Make one frame of data of a stream; none, if not all windows have room.
 
         It is made by hand, as h2 takes some ten microseconds for it; of h2's state it changes what
-        h2 itself would, the two windows (a test compares them). It goes out before all that is made
-        later.
+        h2 itself would, the two windows (a test compares them). It is to be sent, or held, at once.
         """
         connection, size = self.h2, len(data)
         stream = connection.streams[stream_id]
@@ -149,41 +148,43 @@ class Frames:
             or stream.state_machine.state not in _SENDING
             or connection.state_machine.state is ConnectionState.CLOSED
         ):
-            return False
+            return b""
         stream.outbound_flow_control_window -= size
         connection.outbound_flow_control_window -= size
-        frame = _DATA.pack(size >> 8, size & 0xFF, 0, 0, stream_id) + data
-        self._made += connection.data_to_send() + frame
-        return True
+        return _DATA.pack(size >> 8, size & 0xFF, 0, 0, stream_id) + data
 
-    @property
-    def made(self) -> int:
-        """How many bytes of frames made by hand have not gone out."""
-        return len(self._made)
-
-    @enable_ki_protection
-    def send_made(self) -> None:
-        """Send what was made by hand, and what h2 had made before it.
+    def send(self, frame: bytes) -> None:
+        """Send a frame, behind all that was made before it.
 
         Raises:
             trio.WouldBlock: If the socket is full: all was taken.
             trio.BrokenResourceError: If the connection is gone.
         """
-        if self._made:
-            made = bytes(self._made)
-            self._made.clear()
-            self._socket_writer.put(made)
+        self._socket_writer.put(self._take_made() + frame)
+
+    def hold(self, frame: bytes) -> int:
+        """Let a frame go out with the next; return how many bytes do."""
+        self._held += self.h2.data_to_send() + frame
+        return len(self._held)
+
+    @enable_ki_protection
+    def send_held(self) -> None:
+        """Send what is held; raises as `send` does, also if the socket is full of other things."""
+        if self._held:
+            self.send(b"")
         else:
             self._socket_writer.flush_nowait()
 
     def _take_made(self) -> bytes:
-        made = bytes(self._made) + self.h2.data_to_send()
-        self._made.clear()
+        made = self.h2.data_to_send()
+        if self._held:
+            made = bytes(self._held) + made
+            self._held.clear()
         return made
 
     @enable_ki_protection
     def send_waiting(self) -> None:
-        """Send what waits, as far as windows go; raises as `send_made` does."""
+        """Send what waits, as far as windows go; raises as `send` does."""
         while self._take_frames():
             self._socket_writer.put(self._take_made())
 

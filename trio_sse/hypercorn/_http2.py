@@ -68,7 +68,7 @@ class HTTP2:
         writing = self._frames, self._out, socket_writer, self._reset_slow
         self.bypasses = Bypasses(
             lambda number, send_soon: StreamWriter(number, *writing, send_soon),
-            self._frames.send_made,
+            self._frames.send_held,
             self._abort_stream,
         )
         self._h2 = self._frames.h2

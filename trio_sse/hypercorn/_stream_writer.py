@@ -62,8 +62,7 @@ class StreamWriter:
     @enable_ki_protection
     def put(self, data: bytes) -> int:
         """Send a frame, or let the data wait; see `SocketWriter.put`."""
-        self._make_frame(data)
-        self._frames.send_made()
+        self._frames.send(self._make_frame(data))
         return len(data)
 
     @enable_ki_protection
@@ -72,17 +71,23 @@ class StreamWriter:
 
         If the socket is full then, `send_soon` will tell.
         """
-        self._make_frame(data)
-        if self._frames.made > _TOGETHER or not self._send_soon():
-            self._frames.send_made()
+        frame = self._make_frame(data)
+        if not self._send_soon():
+            self._frames.send(frame)
+        elif self._frames.hold(frame) > _TOGETHER:
+            self._frames.send_held()
         return len(data)
 
-    def _make_frame(self, data: bytes) -> None:
+    def _make_frame(self, data: bytes) -> bytes:
         if self._stream_id not in self._out:
             raise trio.BrokenResourceError("the stream has ended")
-        if self._out.size(self._stream_id) or not self._frames.make_frame(self._stream_id, data):
+        frame = b""
+        if not self._out.size(self._stream_id):
+            frame = self._frames.make_frame(self._stream_id, data)
+        if not frame:
             self._out.put_nowait(self._stream_id, data)
             raise trio.WouldBlock
+        return frame
 
     @enable_ki_protection
     def flush_nowait(self) -> None:
@@ -91,7 +96,7 @@ class StreamWriter:
             self._frames.send_waiting()
             if self._out.size(self._stream_id):
                 raise trio.WouldBlock
-        self._frames.send_made()
+        self._frames.send_held()
 
     async def flush(self) -> None:
         """Wait until nothing is left.
@@ -104,7 +109,7 @@ class StreamWriter:
         except trio.TooSlowError:
             await self._reset(self._stream_id)
         with suppress(trio.WouldBlock):
-            self._frames.send_made()
+            self._frames.send_held()
         await self._socket_writer.flush()
         if self._stream_id not in self._out:
             raise trio.BrokenResourceError("the stream has ended")
