@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from .report.finding import Finding
-from .scenarios import endless, memory, relay, thousands, topics
+from .scenarios import connecting, endless, memory, relay, thousands, topics
 from .servers.processes import clean_up_on_sigterm
 from .servers.subjects import CACHE
 from .soak import (
@@ -38,6 +38,7 @@ from .soak import (
 
 _SCENARIOS: Final[dict[str, Callable[[Path], list[Finding]]]] = {
     "memory": memory.check,
+    "connecting": connecting.check,
     "thousands": thousands.check,
     "long_burst": long_burst.check,
     "stalled": stalled.check,

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from typing import Final
 
 import attrs
@@ -74,7 +75,8 @@ class Control:
 
     ``publish COUNT SIZE`` broadcasts stamped events, ``seal SIZE SIZE ...`` one of
     `benchmarks.clients.sealed` for each size; ``watch`` has the loop's lateness measured from then
-    on, ``report`` tells it and the statistics; ``trim`` gives free memory back.
+    on, ``report`` tells it and the statistics; ``trim`` gives free memory back; ``freeze`` and
+    ``thresholds`` are for the garbage collector.
     """
 
     def __init__(self, broadcaster: Broadcaster, nursery: trio.Nursery) -> None:
@@ -87,6 +89,8 @@ class Control:
             "watch": self._watch,
             "report": self._report,
             "trim": trim,
+            "freeze": gc.freeze,
+            "thresholds": partial(gc.set_threshold, 50_000, 20, 100),
         }
         self._numbers = itertools.count()
         self._lateness = Lateness()
