@@ -283,3 +283,20 @@ async def test_a_socket_that_fills_with_a_long_past_does_not_relieve_a_full_buff
         assert stream.complete
         nursery.cancel_scope.cancel()
     assert held.received.endswith(b"data: 1\n\n")
+
+
+async def test_a_way_that_is_revoked_before_its_first_turn_has_a_clean_end(
+    app_of: AppOf, broadcaster: Broadcaster
+) -> None:
+    writer = Writer()
+    held = FakeBypass(writer)
+    async with trio.open_nursery() as nursery:
+        stream = await open_event_stream(nursery, behind(held, app_of(broadcaster)))
+        await wait_all_tasks_blocked()
+        held.bypass.revoke()
+        nursery.start_soon(writer.run)
+        await wait_all_tasks_blocked()
+        broadcaster.close()
+        assert [event async for event in stream] == []
+        assert not held.aborted
+        nursery.cancel_scope.cancel()

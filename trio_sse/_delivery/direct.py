@@ -10,7 +10,7 @@ Where a stream is, and what moves it on, is told by the table in `direct_state`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, cast, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -253,9 +253,8 @@ class DirectStream:
         self._client.registry.dismiss(self._client)
 
     def _leave_queue(self) -> None:
-        queue, self._queue = self._queue, None
-        if queue is not None:
-            self._timer.written_at = max(self._timer.written_at, queue.written_at)
-            self._client.registry.enlist(self._client)
-            for event in queue.leave(self):
-                self._client.offer(event)
+        queue, self._queue = cast("SharedQueue", self._queue), None
+        self._timer.written_at = max(self._timer.written_at, queue.written_at)
+        self._client.registry.enlist(self._client)
+        for event in queue.leave(self):
+            self._client.offer(event)
