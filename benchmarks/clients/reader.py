@@ -26,26 +26,86 @@ class CorruptError(Exception):
     """Bytes that should not be there."""
 
 
-class Reader:
-    """Reads the responses to requests that were sent on one connection."""
+class Body:
+    """The event stream in the body of one response."""
 
     def __init__(self) -> None:
-        self.streams = self.events = 0
-        self._asked: deque[str] = deque()
-        self._buffer = bytearray()
-        self._read = self._read_head
-        self._left = 0
+        self.events = 0
         self._line = b""
         self._type = b""
         self._data: list[bytes] = []
         self._last: int | None = None
 
-    def ask(self, path: str, *methods: str) -> bytes:
-        """Return requests, one behind the other, whose responses will be read."""
+    def feed(self, data: bytes) -> None:
+        """Read on.
+
+        Raises:
+            CorruptError: If the bytes are not what a client of trio-sse may get.
+        """
+        *lines, self._line = (self._line + data).split(b"\n")
+        for line in lines:
+            self._take_line(line)
+
+    def end(self) -> None:
+        """Check that nothing is left; raises as `feed` does."""
+        _hold(not (self._line or self._data), "an end within an event", self._line)
+
+    def _take_line(self, line: bytes) -> None:
+        if line.startswith(_DATA):
+            self._data.append(line[len(_DATA) :])
+        elif self._data:
+            _hold(not line, "not a line of an event", line)
+            self._take_event(b"\n".join(self._data))
+        elif line.startswith(_TYPE):
+            self._type = line[len(_TYPE) :]
+        elif not line.startswith(b"id: "):
+            _hold(line in (b"", b": heartbeat"), "not a line of an event stream", line)
+
+    def _take_event(self, data: bytes) -> None:
+        self._data.clear()
+        kind, self._type = self._type, b""
+        if kind == POSITION_EVENT.encode():
+            return
+        try:
+            number = unseal(data.decode())
+        except ValueError as error:
+            raise CorruptError(str(error)) from error
+        _hold(self._last in (None, number - 1), f"after event {self._last}", data)
+        self._last = number
+        self.events += 1
+
+
+class Reader:
+    """Reads the responses to requests that were sent on one connection."""
+
+    def __init__(self) -> None:
+        self._asked: deque[str] = deque()
+        self._output = b""
+        self._buffer = bytearray()
+        self._read = self._read_head
+        self._left = 0
+        self._bodies: list[Body] = []
+
+    @property
+    def streams(self) -> int:
+        """How many streams have begun."""
+        return len(self._bodies)
+
+    @property
+    def events(self) -> int:
+        """How many events have come."""
+        return sum(body.events for body in self._bodies)
+
+    def ask(self, path: str, *methods: str) -> None:
+        """Make requests, one behind the other, whose responses will be read."""
         self._asked += methods
-        return "".join(
-            f"{method} {path} HTTP/1.1\r\nhost: t\r\n\r\n" for method in methods
-        ).encode()
+        for method in methods:
+            self._output += f"{method} {path} HTTP/1.1\r\nhost: t\r\n\r\n".encode()
+
+    def take_output(self) -> bytes:
+        """Return what is to be sent."""
+        output, self._output = self._output, b""
+        return output
 
     @property
     def between(self) -> bool:
@@ -79,8 +139,7 @@ class Reader:
         return True
 
     def _begin_stream(self) -> None:
-        self.streams += 1
-        self._last = None
+        self._bodies.append(Body())
         self._read = self._read_size
 
     def _read_size(self) -> bool:
@@ -97,9 +156,7 @@ class Reader:
             return False
         chunk = self._take(self._left + 2)
         _hold(chunk.endswith(b"\r\n"), "not a chunk's end", chunk[-40:])
-        *lines, self._line = (self._line + chunk[:-2]).split(b"\n")
-        for line in lines:
-            self._take_line(line)
+        self._bodies[-1].feed(chunk[:-2])
         self._read = self._read_size
         return True
 
@@ -108,33 +165,9 @@ class Reader:
             return False
         end = self._take(2)
         _hold(end == b"\r\n", "not the end of a body", end)
-        _hold(not (self._line or self._data), "an end within an event", self._line)
+        self._bodies[-1].end()
         self._read = self._read_head
         return True
-
-    def _take_line(self, line: bytes) -> None:
-        if line.startswith(_DATA):
-            self._data.append(line[len(_DATA) :])
-        elif self._data:
-            _hold(not line, "not a line of an event", line)
-            self._take_event(b"\n".join(self._data))
-        elif line.startswith(_TYPE):
-            self._type = line[len(_TYPE) :]
-        elif not line.startswith(b"id: "):
-            _hold(line in (b"", b": heartbeat"), "not a line of an event stream", line)
-
-    def _take_event(self, data: bytes) -> None:
-        self._data.clear()
-        kind, self._type = self._type, b""
-        if kind == POSITION_EVENT.encode():
-            return
-        try:
-            number = unseal(data.decode())
-        except ValueError as error:
-            raise CorruptError(str(error)) from error
-        _hold(self._last in (None, number - 1), f"after event {self._last}", data)
-        self._last = number
-        self.events += 1
 
 
 def _hold(condition: bool, what: str, data: bytes | bytearray) -> None:

@@ -1,9 +1,9 @@
 """A minute of clients as they are: slow, stalled, half-closed, reset, pipelined, reused; or good.
 
-Events of a few bytes to 200 kB come in random bursts, by `sse_app` and a Quart-Trio route, with
-and without TLS. Each client doubts every byte (`benchmarks.clients.reader`). A stream may end after
-a whole event, or be cut by a reset if the client was too slow; a FIN may cut it only if the client
-has sent its own.
+Events of a few bytes to 200 kB come in random bursts, by `sse_app` and a Quart-Trio route, over
+HTTP/1.1 and HTTP/2, with and without TLS. Each client doubts every byte (`reader` and `streams` in
+`benchmarks.clients`). A stream may end after a whole event, or be cut by a reset if the client was
+too slow; a FIN may cut it only if the client has sent its own.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import trio
 
+from ..clients import streams
 from ..clients.reader import CorruptError, Reader
+from ..clients.streams import Streams
 from ..load.client import RESET_ON_CLOSE, any_server
 from ..report.finding import Finding
 from ..servers.certificate import make_certificate
@@ -34,6 +36,9 @@ _PATIENCE: Final = 15.0
 
 #: The kernel's receive buffers: the small are full soon.
 _RECEIVE_BUFFERS: Final = (4096, 65536)
+
+#: With which windows the streams of HTTP/2 begin.
+_WINDOWS: Final = (500, 5_000, 65_535, 1_000_000)
 
 #: How many events a burst has, and the power of ten that none is larger than.
 _BURSTS: Final = ((1, 5.3), (1, 5.3), (3, 5.0), (10, 4.0), (40, 3.5), (400, 2.5))
@@ -56,7 +61,7 @@ class _Visit:
 
     stream: trio.SocketStream | trio.SSLStream[trio.SocketStream]
     chance: random.Random
-    reader: Reader
+    reader: Reader | Streams
     half_closed: bool = False
 
     @property
@@ -67,14 +72,21 @@ class _Visit:
         return self.stream
 
     async def ask(self, *methods: str) -> None:
-        path = self.chance.choice(["/events", "/quart"])
-        await self.stream.send_all(self.reader.ask(path, *methods))
+        self.reader.ask(self.chance.choice(["/events", "/quart"]), *methods)
+        await self.send()
+
+    async def send(self) -> None:
+        """Send what is to be sent: all of it, though the time of a visit may be over."""
+        if output := self.reader.take_output():
+            with trio.move_on_after(_PATIENCE, shield=True):
+                await self.stream.send_all(output)
 
     async def read(self, *, size: int = 65536, pause: float = 0.0, seconds: float = 3.0) -> None:
         """Read for a random time, at most so long, or to the end of a connection that is whole."""
         with trio.move_on_after(self.chance.uniform(0, seconds)):
             while data := await self.stream.receive_some(size):
                 self.reader.feed(data)
+                await self.send()
                 await trio.sleep(pause)
             if not (self.reader.between or self.half_closed):
                 raise CorruptError("a FIN within a response")
@@ -130,6 +142,23 @@ async def _reusing(visit: _Visit) -> None:
     await visit.read()
 
 
+async def _with_streams(visit: _Visit) -> None:
+    """Have one to five streams, of which some are left, and of some nothing is taken."""
+    chance, reader = visit.chance, cast("Streams", visit.reader)
+    if chance.random() < 0.3:
+        visit.transport.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    for _ in range(chance.randint(1, 8)):
+        if len(reader.open) < 5:
+            await visit.ask(*["GET"] * chance.randint(1, 5 - len(reader.open)))
+        await visit.read(size=chance.choice([100, 2000, 65536]), pause=chance.choice([0, 0.01]))
+        action = chance.choice([reader.leave, reader.keep, None])
+        if action and reader.open:
+            action(chance.choice(reader.open))
+            await visit.send()
+        else:
+            await visit.stall()
+
+
 _MANNERS: Final[tuple[Callable[[_Visit], Awaitable[None]], ...]] = (
     _well_behaved,
     _slow,
@@ -179,9 +208,11 @@ async def _publish(server: Server, chance: random.Random) -> None:
 
 async def _come_and_go(port: int, chance: random.Random, tally: _Tally) -> None:
     while True:
-        manner, reader = chance.choice(_MANNERS), Reader()
+        http2, tls = chance.random() < 0.5, chance.random() < 0.5
+        reader = Streams(chance.choice(_WINDOWS)) if http2 else Reader()
+        manner = _with_streams if http2 else chance.choice(_MANNERS)
         try:
-            async with await _connect(port, chance) as stream:
+            async with await _connect(port, chance, http2=http2, tls=tls) as stream:
                 await manner(_Visit(stream, chance, reader))
         except CorruptError as error:
             tally.faults.append(f"{manner.__name__}: {error}")
@@ -193,11 +224,11 @@ async def _come_and_go(port: int, chance: random.Random, tally: _Tally) -> None:
 
 
 async def _connect(
-    port: int, chance: random.Random
+    port: int, chance: random.Random, *, http2: bool, tls: bool
 ) -> trio.SocketStream | trio.SSLStream[trio.SocketStream]:
     sock = trio.socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, chance.choice(_RECEIVE_BUFFERS))
-    tls = chance.random() < 0.5
     await sock.connect((_HOST, port + tls))
     stream = trio.SocketStream(sock)
-    return trio.SSLStream(stream, any_server(), https_compatible=True) if tls else stream
+    context = streams.any_server() if http2 else any_server()
+    return trio.SSLStream(stream, context, https_compatible=True) if tls else stream
