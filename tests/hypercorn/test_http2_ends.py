@@ -181,7 +181,7 @@ async def test_nothing_goes_past_the_server_once_the_body_has_ended_or_the_clien
         assert await ended.rest() == []
         assert ended.body == b"first direct last"
         leaving = await client.request(path="/leaves")
-        while leaving.body != b"first direct":
+        while not leaving.body.endswith(b"direct"):
             await client.read_for(leaving)
         await leaving.aclose()
         await until(lambda: len(tried) == 2)
