@@ -140,9 +140,12 @@ async def test_tabs_come_back_to_a_server_that_has_cut_their_connection_and_miss
     monkeypatch.setattr(Connection, "run", noted)
     async with hardened(site) as served:
         browser.visit_securely(served.secure.port)
+        await site.listens()
+        await site.broadcast(0, 1)
+        await site.has_all(1)  # Whoever has no id yet begins anew.
         for cut in range(3):
             await site.listens(cut + 1)
-            await site.broadcast(cut * 1000, cut * 1000 + 500)
+            await site.broadcast(cut * 1000 + (not cut), cut * 1000 + 500)
             for connection in connections:
                 connection.abort()
             connections.clear()

@@ -9,6 +9,7 @@ import h2.connection
 import pytest
 import trio
 from h2.errors import ErrorCodes
+from trio.testing import wait_all_tasks_blocked
 
 from trio_sse import Broadcaster, sse_app
 from trio_sse._delivery.bypass import EXTENSION
@@ -21,6 +22,7 @@ from ..support.hostile import UPGRADE
 from ..support.waiting import until
 from ..support.ways import see
 from .test_http2_direct import streams_of
+from .test_http2_windows import miser
 
 #: A client's GOAWAY (RFC 9113, 6.8).
 GOAWAY: Final = b"\x00\x00\x08\x07" + bytes(13)
@@ -186,6 +188,44 @@ async def test_nothing_goes_past_the_server_once_the_body_has_ended_or_the_clien
         await leaving.aclose()
         await until(lambda: len(tried) == 2)
         may_end.set()
+
+
+async def test_nothing_goes_past_the_server_behind_an_end_that_waits_for_a_window() -> None:
+    @with_lifespan
+    async def app(scope: Message, receive: Receive, send: Send) -> None:
+        bypass: Any = scope["extensions"][EXTENSION]
+        await send(HEAD)
+        bypass.await_echo(b"first")
+        await send(chunk(b"first"))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, chunk(b"", last=True))
+            await wait_all_tasks_blocked(0.01)
+            with pytest.raises(trio.ClosedResourceError):
+                bypass.send_nowait(b" too late")
+            tried.set()
+
+    tried = trio.Event()
+    async with hardened(app) as served:
+        client = await miser(served, tls=False, stream_window=3)
+        stream = await client.request()
+        stream.paused = True
+        await tried.wait()
+        await client.grant(100, stream)
+        assert await stream.rest() == []
+        assert stream.body == b"first"
+
+
+async def test_streams_of_http1_and_http2_are_each_coded_in_their_own_way(tls: bool) -> None:
+    """Though they get the same events of the same broadcaster."""
+    broadcaster = Broadcaster(strict=False)
+    async with hardened(sse_app(broadcaster)) as served:
+        clients = [await served.http1(tls=tls), await served.http2(tls=tls)]
+        streams = [await client.request() for client in clients]
+        await until(lambda: broadcaster.statistics().clients_direct == 2)
+        await broadcast_on(broadcaster, 0, 19)
+        for stream in streams:
+            assert await take_data(stream, 20) == numbers(0, 19)
+            assert b"\r" not in stream.body  # Of a chunk's head, which would be an unknown field.
 
 
 async def test_an_application_that_fails_amid_events_resets_its_stream_only(tls: bool) -> None:
