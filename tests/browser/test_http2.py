@@ -162,7 +162,9 @@ async def test_tabs_come_back_to_a_server_that_was_restarted_and_miss_nothing(
     async with hardened(site, bind=[f"127.0.0.1:{port}"]):
         browser.visit_securely(port)
         await site.listens()
-        await site.broadcast(0, 1000)
+        await site.broadcast(0, 1)
+        await site.has_all(1)  # Whoever has no id yet begins anew.
+        await site.broadcast(1, 1000)
     await site.broadcast(1000, 2000)
     async with hardened(site, bind=[f"127.0.0.1:{port}"]):
         await site.broadcast(2000, 3000)
