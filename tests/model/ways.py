@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import Final, cast, final
+from typing import Final, Literal, cast, final
 from urllib.parse import quote_from_bytes
 
 import attrs
@@ -25,7 +25,7 @@ from .life import END, Life, Memory, Page
 from .streams import Stream
 
 #: The ways in. With "direct" there is a way past `send`; it opens at once, late or too late, and
-#: leads to a socket that takes each write whole, or parts of it.
+#: leads to a socket that takes each write whole, or parts of it, or soon, with those of others.
 WAYS: Final = (
     ("sse_app",),
     ("quart",),
@@ -33,6 +33,8 @@ WAYS: Final = (
     ("quart", "direct", "at once"),
     ("sse_app", "direct", "at once", "in parts"),
     ("quart", "direct", "at once", "in parts"),
+    ("sse_app", "direct", "at once", "soon"),
+    ("quart", "direct", "at once", "soon"),
     ("sse_app", "direct", "late"),
     ("quart", "direct", "late"),
     ("sse_app", "direct", "too late"),
@@ -40,6 +42,9 @@ WAYS: Final = (
     ("sse_app", "plain receive"),
     ("subscribe",),
 )
+
+
+_TAKES: Final[dict[str, Literal["parts", "soon"]]] = {"in parts": "parts", "soon": "soon"}
 
 
 @functools.cache
@@ -83,7 +88,7 @@ class HttpStream(Stream):
         if "direct" in way and "at once" not in way:
             self.decided_at = math.inf
         self._nursery = nursery
-        self._fake = FakeBypass(writer, takes_parts="in parts" in way)
+        self._fake = FakeBypass(writer, _TAKES.get(way[-1], "whole"))
         self._fake.chunks = _Noted(self)
         self._flowing = trio.Event()
         self._flowing.set()

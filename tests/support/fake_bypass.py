@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from typing import cast, final
+from typing import Literal, cast, final
 
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -32,11 +32,13 @@ class _Opening:
 class FakeBypass:
     """A bypass whose socket is kept by the test: what goes through, and when it is full.
 
-    It takes what it is given whole, as TLS does, or in parts, as a full socket does.
+    It takes what it is given whole, as TLS does, or in parts, as a full socket does, or holds it
+    for a turn of its own, as a connection with several streams does.
     """
 
-    def __init__(self, writer: Writer, *, takes_parts: bool = False) -> None:
-        self._takes_parts = takes_parts
+    def __init__(self, writer: Writer, takes: Literal["whole", "parts", "soon"] = "whole") -> None:
+        self._takes = takes
+        self._held: list[bytes] = []
         self.writer = writer
         # A coding that changes nothing, so that what goes through is easy to read.
         self.bypass = Bypass(cast("SocketWriter", self), bytes, writer, self._abort)
@@ -57,13 +59,12 @@ class FakeBypass:
 
     @property
     def sender(self) -> Callable[[bytes], int]:
-        return self._take_part if self._takes_parts else self.put
+        return {"whole": self.put, "parts": self._take_part, "soon": self._hold}[self._takes]
 
     def put(self, chunk: bytes) -> int:
         if self.broken:
             raise trio.BrokenResourceError
-        if chunk:
-            self.chunks.append(chunk)
+        self._held += [chunk] * bool(chunk)
         self.flush_nowait()
         return len(chunk)
 
@@ -78,7 +79,30 @@ class FakeBypass:
         self.chunks.append(chunk[:part])
         return part
 
+    def _hold(self, chunk: bytes) -> int:
+        if self.broken:
+            raise trio.BrokenResourceError
+        if not self._held:
+            self.writer.add(self)
+        self._held.append(chunk)
+        return len(chunk)
+
+    def deliver(self, room: int) -> int:
+        """Take the turn of the connection."""
+        try:
+            self.flush_nowait()
+        except trio.WouldBlock:
+            if self.bypass.user is not None:
+                self.bypass.user.look()
+        return 1
+
+    def fail(self, error: Exception) -> None:
+        raise error
+
     def flush_nowait(self) -> None:
+        for chunk in self._held:
+            self.chunks.append(chunk)
+        self._held.clear()
         if not self.room.is_set():
             raise trio.WouldBlock
 
