@@ -300,3 +300,24 @@ async def test_a_way_that_is_revoked_before_its_first_turn_has_a_clean_end(
         assert [event async for event in stream] == []
         assert not held.aborted
         nursery.cancel_scope.cancel()
+
+
+async def test_what_turns_out_not_to_fit_after_the_round_is_flushed_by_the_stream(
+    app_of: AppOf, broadcaster: Broadcaster
+) -> None:
+    writer = Writer()
+    held = FakeBypass(writer, "soon")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        await open_event_stream(nursery, behind(held, app_of(broadcaster)))
+        await wait_all_tasks_blocked()
+        held.fill()
+        broadcast(broadcaster, 0, 1)
+        await wait_all_tasks_blocked()
+        broadcast(broadcaster, 2)
+        await wait_all_tasks_blocked()
+        assert held.chunks == []
+        held.room.set()
+        await wait_all_tasks_blocked()
+        assert held.received == wire(3)
+        nursery.cancel_scope.cancel()

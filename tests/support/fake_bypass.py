@@ -100,16 +100,21 @@ class FakeBypass:
         raise error
 
     def flush_nowait(self) -> None:
+        if self._takes != "soon" or self.room.is_set():
+            self._arrive()
+        if not self.room.is_set():
+            raise trio.WouldBlock
+
+    def _arrive(self) -> None:
         for chunk in self._held:
             self.chunks.append(chunk)
         self._held.clear()
-        if not self.room.is_set():
-            raise trio.WouldBlock
 
     async def flush(self) -> None:
         await self.room.wait()
         if self.broken:
             raise trio.BrokenResourceError
+        self._arrive()
 
     def _abort(self) -> None:
         self.aborted = True
