@@ -173,7 +173,7 @@ class _Listener:
 
     def _connect(self) -> None:
         self._client = Client(self._port, last_event_id=self._last_id)
-        self._held = b""
+        self._held: bytes = b""
 
     def _take(self) -> bytes:
         """Return the events that are complete."""

@@ -126,5 +126,6 @@ async def _run(
 
 
 if __name__ == "__main__":
-    url, *numbers, seconds = sys.argv[1:]
-    trio.run(_run, url, *map(int, numbers), float(seconds))
+    url, port, publisher, history, maxlen, seconds = sys.argv[1:]
+    sizes = int(history), int(maxlen)
+    trio.run(_run, url, int(port), int(publisher), *sizes, float(seconds))

@@ -15,7 +15,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import trio
 
@@ -109,7 +109,7 @@ async def _lie(port: int, number: int, pause: float) -> None:
 
 @asynccontextmanager
 async def _relaying(
-    url: str, stream: str, **options: int
+    url: str, stream: str, **options: Any
 ) -> AsyncGenerator[tuple[Broadcaster, RedisRelay]]:
     relay = RedisRelay(url, stream=stream, **options)
     broadcaster = Broadcaster(_BUFFER, history_size=1, strict=False, relay=relay)

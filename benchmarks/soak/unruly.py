@@ -85,7 +85,7 @@ class _Visit:
         """Read for a random time, at most so long, or to the end of a connection that is whole."""
         with trio.move_on_after(self.chance.uniform(0, seconds)):
             while data := await self.stream.receive_some(size):
-                self.reader.feed(data)
+                self.reader.feed(bytes(data))
                 await self.send()
                 await trio.sleep(pause)
             if not (self.reader.between or self.half_closed):
@@ -137,7 +137,7 @@ async def _pipelining(visit: _Visit) -> None:
 async def _reusing(visit: _Visit) -> None:
     await visit.ask("HEAD")
     while not visit.reader.between:
-        visit.reader.feed(await visit.stream.receive_some())
+        visit.reader.feed(bytes(await visit.stream.receive_some()))
     await visit.ask("GET")
     await visit.read()
 
