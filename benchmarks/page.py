@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,8 @@ def _ratios(results: Results) -> str:
 
 
 def _verdict(ratio: float, limit: float) -> str:
+    if limit == math.inf:
+        return f"{ratio:.2f}"
     return f"{ratio:.2f} (at most {limit}: {'PASS' if ratio <= limit else 'FAIL'})"
 
 

@@ -72,6 +72,8 @@ class Client:
             self.sock = any_server(self.protocol).wrap_socket(self.sock)
             if (cipher := self.sock.cipher()) != _CIPHER:
                 raise ConnectionError(f"{cipher}: figures could not be compared")
+            if self.sock.selected_alpn_protocol() not in {self.protocol, None}:
+                raise ConnectionError(f"the server does not speak {self.protocol}")
         self.sock.sendall(self._request(last_event_id))
         self.sock.setblocking(False)
         self.head = b""

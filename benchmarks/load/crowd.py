@@ -38,7 +38,9 @@ class Crowd:
     def admit(self, count: int, patience: float = 60.0) -> None:
         """Connect so many more clients, in waves; wait until each has a head, and a little more."""
         deadline = time.monotonic() + patience
-        connections = count // max(1, self._http2)
+        connections, odd = divmod(count, max(1, self._http2))
+        if odd:
+            raise ValueError(f"{count} streams cannot be {self._http2} a connection")
         for start in range(0, connections, _WAVE):
             wave = [self._connect() for _ in range(min(_WAVE, connections - start))]
             while not all(client.streaming for client in wave):

@@ -226,6 +226,7 @@ def _all() -> Iterator[Subject]:
     yield from _OVER_HTTP1
     own = {subject.name: subject for subject in _OVER_HTTP1}
     yield own["direct"].over_http2(1)
+    yield own["direct"].over_http2(5)
     yield own["stock"].over_http2(1)
     for name in _OVER_HTTP2:
         yield own[name].over_http2(1)
