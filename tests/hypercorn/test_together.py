@@ -16,7 +16,7 @@ from ..support.hardened import hardened
 from .test_http2_direct import streams_of
 
 #: Events of so many bytes, more of them than the buffers of two sockets hold.
-EVENT, MANY = "y" * 3_000, 2_000
+EVENT, MANY = "y" * 3_000, 6_000
 
 
 @pytest.fixture(params=[False, True], ids=["plain", "TLS"])
@@ -53,12 +53,11 @@ async def test_a_full_socket_holds_up_all_streams_and_loses_nothing(tls: bool) -
     broadcaster = Broadcaster(MANY, strict=False, history_size=0)
     async with hardened(sse_app(broadcaster)) as served:
         client, streams = await streams_of(
-            served, broadcaster, 3, tls=tls, window=2**26, stream_window=2**24
+            served, broadcaster, 3, tls=tls, window=2**27, stream_window=2**25
         )
         for n in range(MANY):
             broadcaster.broadcast("x", f"{n} {EVENT}")
-            if n % 7 == 0:
-                await trio.lowlevel.checkpoint()
+            await wait_all_tasks_blocked()  # So that it is a turn of the connection that fails.
         expected = [f"{n} {EVENT}" for n in range(MANY)]
         received: dict[Response, list[str | None]] = {stream: [] for stream in streams}
 
