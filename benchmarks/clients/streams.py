@@ -7,8 +7,6 @@ client. It knows no sockets, and not how a connection may end.
 
 from __future__ import annotations
 
-import ssl
-from functools import cache
 from typing import Final
 
 import h2.config
@@ -132,12 +130,3 @@ class Streams:
     def _close(self, number: int) -> None:
         if kept := self._open.pop(number, 0):
             self._h2.acknowledge_received_data(kept, number)
-
-
-@cache
-def any_server() -> ssl.SSLContext:
-    """Return the TLS of clients of HTTP/2 that trust whoever they visit."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    context.set_alpn_protocols(["h2"])
-    return context

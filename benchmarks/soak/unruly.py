@@ -17,7 +17,6 @@ from typing import Final, cast
 
 import trio
 
-from ..clients import streams
 from ..clients.reader import CorruptError, Reader
 from ..clients.streams import Streams
 from ..load.client import RESET_ON_CLOSE, any_server
@@ -230,5 +229,5 @@ async def _connect(
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, chance.choice(_RECEIVE_BUFFERS))
     await sock.connect((_HOST, port + tls))
     stream = trio.SocketStream(sock)
-    context = streams.any_server() if http2 else any_server()
+    context = any_server("h2" if http2 else "http/1.1")
     return trio.SSLStream(stream, context, https_compatible=True) if tls else stream

@@ -18,12 +18,6 @@ from ..support.tcp import read_until
 from ..support.waiting import until
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
-def tls(request: pytest.FixtureRequest) -> bool:
-    """Whether the connection is sealed."""
-    return bool(request.param)
-
-
 async def answer(
     check: Callable[[Any, Send], Any],
     *,

@@ -25,12 +25,6 @@ from ..support.stingy_socket import StingySocket
 from ..support.waiting import until
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
-def tls(request: pytest.FixtureRequest) -> bool:
-    """Whether the connection is sealed."""
-    return bool(request.param)
-
-
 async def streams_of(
     served: Served,
     broadcaster: Broadcaster,

@@ -28,12 +28,6 @@ from .test_http2_windows import miser
 GOAWAY: Final = b"\x00\x00\x08\x07" + bytes(13)
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
-def tls(request: pytest.FixtureRequest) -> bool:
-    """Whether the connection is sealed."""
-    return bool(request.param)
-
-
 async def broadcast_on(broadcaster: Broadcaster, first: int, last: int) -> None:
     for number in range(first, last + 1):
         broadcaster.broadcast("x", number)

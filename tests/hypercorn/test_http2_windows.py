@@ -24,12 +24,6 @@ WINDOWS: Final = (120, 5_000, 65_535, 1_000_000)
 MUCH: Final = 20_000_000
 
 
-@pytest.fixture(params=[False, True], ids=["plain", "TLS"])
-def tls(request: pytest.FixtureRequest) -> bool:
-    """Whether the connection is sealed."""
-    return bool(request.param)
-
-
 class Miser(Http2Client):
     """A client whose windows grow only when the test says so."""
 
@@ -57,9 +51,8 @@ class Miser(Http2Client):
 
 
 async def miser(served: Served, *, tls: bool, stream_window: int = 65_535) -> Miser:
-    client = Miser(await served.connect("h2", tls=tls), window=0)
-    await client.change(initial_window_size=stream_window)
-    return client
+    stream = await served.connect("h2", tls=tls)
+    return Miser(stream, window=0, stream_window=stream_window)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,9 +1,9 @@
 """One task that writes for all of a server's streams that go the direct way.
 
-Whoever has something to write is added, and gets a turn: a stream by itself, or a queue that
-those share which keep up. The task is protected from a KeyboardInterrupt, and so from a broadcast
-that strikes (`Changes`): a turn is a change without saying so. It knows Trio and turns, and neither
-what is written nor where.
+Whoever has something to write is added, and gets a turn: a stream by itself, a queue that those
+share which keep up, or a connection that several streams share. The task is protected from a
+KeyboardInterrupt, and so from a broadcast that strikes (`Changes`): a turn is a change without
+saying so. It knows Trio and turns, and neither what is written nor where.
 """
 
 from __future__ import annotations
